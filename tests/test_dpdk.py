@@ -98,8 +98,7 @@ def test_an_interface_that_is_deleted_under_load_is_an_outage(lab: Lab) -> None:
 
 def test_a_listener_survives_its_interface(lab: Lab) -> None:
     net = Net(lab)
-    # The master's link goes down and up with the slave. No I/O runs meanwhile: a master of DPDK 20.05
-    # may fault when its slave goes while frames are on their way.
+    # The master's link goes down and up with the slave.
     perf = net.lab.bdevperf_unattached(Job(depth=32, size=4096, seconds=2), 64 * MIB // 4096, bdevs=["remote0"])
     net.join(perf, CLIENT, "master")
     assert interface(perf)["link_up"] is False

@@ -63,19 +63,31 @@ driver_headers := $(if $(wildcard $(dpdk)/include/rte_ethdev_driver.h),,-DALLOW_
     drivers/bus/vdev lib/ethdev lib/eal/common lib/eal/include lib/eal/linux/include lib/kvargs))
 drivers := $(filter-out $(built),$(foreach driver,$(drivers),$(if $(wildcard $(dpdk)/../drivers/net/$(driver).c),$(driver))))
 driver_objects := $(patsubst %,build/obj/driver_%.o,$(subst /,_,$(drivers)))
-of_ports := $(if $(ports),build/obj/port.o $(driver_objects))
+# A built memif is linked as an object, in which names are changed.
+built_memif := $(if $(filter memif/%,$(built)),$(wildcard $(dpdk)/lib/librte_pmd_memif.a $(dpdk)/lib/librte_net_memif.a))
+of_ports := $(if $(ports),build/obj/port.o build/obj/memif.o $(driver_objects) $(if $(built_memif),build/obj/built_memif.o))
 # DPDK was compiled for this machine, and its headers are code.
 dpdk_flags := -std=gnu11 -O2 -g -fPIC -march=native -D_GNU_SOURCE -DALLOW_EXPERIMENTAL_API -isystem $(dpdk)/include
 
-build/obj/port.o: spdk/ports/port.c spdk/sys/port.h build/spdk-dir
+build/obj/port.o build/obj/memif.o: build/obj/%.o: spdk/ports/%.c spdk/ports/memif.h spdk/sys/port.h build/spdk-dir
 	@mkdir -p $(@D); $(CC) $(dpdk_flags) -Wall -Wextra -Werror -Ispdk/sys -c -o $@ $<
 
 # A driver's file by the name of its object.
 driver_source = $(dpdk)/../drivers/net/$(firstword $(foreach driver,$(drivers),$\
     $(if $(filter $(subst /,_,$(driver)),$(1)),$(driver)))).c
 
-$(driver_objects): build/obj/driver_%.o: build/spdk-dir
-	@mkdir -p $(@D); $(CC) $(dpdk_flags) $(driver_headers) -w -include rte_config.h -c -o $@ $(call driver_source,$*)
+# What memif calls in spdk/ports/memif.c, which says why.
+memif_calls := $(foreach call,register unregister unregister_pending,rte_intr_callback_$(call)=dst_memif_intr_callback_$(call)) \
+    sendmsg=dst_memif_sendmsg
+
+$(driver_objects): build/obj/driver_%.o: build/spdk-dir spdk/apps/build.mk
+	@mkdir -p $(@D); $(CC) $(dpdk_flags) $(driver_headers) -w -include rte_config.h \
+	    $(if $(filter memif_%,$*),$(memif_calls:%=-D%)) \
+	    -c -o $@ $(call driver_source,$*)
+
+build/obj/built_memif.o: $(built_memif) build/spdk-dir spdk/apps/build.mk
+	@mkdir -p $(@D); $(LD) -r --whole-archive -o $@ $(built_memif)
+	@objcopy $(addprefix --redefine-sym ,$(memif_calls)) $@
 
 objects := $(of_all) $(of_ports) build/obj/bdevperf_large_reads.o $(check)
 

@@ -1,7 +1,7 @@
 # Links one of SPDK's applications with DST. It is run as
 #   make -C $SPDK_DIR/app/spdk_tgt -f link.mk OUT=/abs/spdk_tgt DST_OBJS=/abs/lcores.o \
 #       DST_LIB=/abs/libspdk_dst.a DST_WRAPS=-Wl,--wrap=rte_eal_init DST_THEIRS=1 DST_SHARED=
-# With DST_PORTS, DPDK's network ports are linked, too, with its drivers memif, ring and af_packet and
+# With DST_PORTS, DPDK's network ports are linked, too, with its drivers ring and af_packet and
 # those of DST_NET_DRIVERS, as far as they are built. Drivers are not linked unasked: those of NICs
 # take every NIC that is bound to vfio at start, and many need further libraries.
 # Without DST_THEIRS, the application's own objects are left out, and only its list of libraries is
@@ -32,7 +32,8 @@ dst_comma := ,
 # nothing refers.
 LIBS += -Wl,--whole-archive $(DST_LIB) -Wl,--no-whole-archive
 # Drivers and the buses register themselves, too. DPDK_LIB_LIST is what SPDK links already.
-dst_drivers := $(patsubst lib%.a,%,$(notdir $(wildcard $(foreach driver,memif ring af_packet $(DST_NET_DRIVERS),\
+# memif is among the objects: see build.mk.
+dst_drivers := $(patsubst lib%.a,%,$(notdir $(wildcard $(foreach driver,ring af_packet $(filter-out memif,$(DST_NET_DRIVERS)),\
     $(DPDK_ABS_DIR)/lib/librte_pmd_$(driver).a $(DPDK_ABS_DIR)/lib/librte_net_$(driver).a))))
 dst_port_libs := $(if $(DST_PORTS),$(filter-out $(DPDK_LIB_LIST),\
     rte_ethdev rte_net rte_meter rte_hash rte_bus_vdev $(dst_drivers)))

@@ -15,6 +15,7 @@
 #include <rte_mbuf.h>
 #include <rte_version.h>
 
+#include "memif.h"
 #include "port.h"
 
 /* The names changed with DPDK 21.11. */
@@ -57,8 +58,13 @@
 /* The Ethernet header with a VLAN tag, in bytes. */
 #define LINK_HEADER 18
 
+/* The driver of memifs, with whose name the names of its devices begin. */
+#define MEMIF "net_memif"
+
 struct dst_port {
 	uint16_t id;
+	/* Whether the port is a memif, whose bursts are kept apart from DPDK's interrupt thread. */
+	bool is_memif;
 	struct rte_mempool *received;
 	struct rte_mempool *sent;
 	uint64_t dropped;
@@ -77,9 +83,26 @@ refuse(int rc, const char *what, char *error, size_t size)
 	return rc;
 }
 
+/* Locks a memif's state if `is_memif`: see memif.h. */
+static void
+lock(bool is_memif)
+{
+	if (is_memif) {
+		dst_memif_lock();
+	}
+}
+
+static void
+unlock(bool is_memif)
+{
+	if (is_memif) {
+		dst_memif_unlock();
+	}
+}
+
 /* Plugs the device in, unless it is there, and returns its port number. */
 static int
-plug_in(const char *device, uint16_t *id, char *error, size_t size)
+plug_in(const char *device, uint16_t *id, bool is_memif, char *error, size_t size)
 {
 	char name[RTE_DEV_NAME_MAX_LEN];
 	size_t len = strcspn(device, ",");
@@ -100,7 +123,9 @@ plug_in(const char *device, uint16_t *id, char *error, size_t size)
 		g_open[*id] = true;
 		return 0;
 	}
+	lock(is_memif);
 	rc = rte_dev_probe(device);
+	unlock(is_memif);
 	if (rc != 0) {
 		snprintf(error, size,
 			 "DPDK cannot plug in %s (%s): is its driver linked, and are its arguments right? See the log above",
@@ -117,16 +142,22 @@ plug_in(const char *device, uint16_t *id, char *error, size_t size)
 
 /* Closes a port and unplugs its device. Closing may already end the port, but not the device. */
 static void
-unplug(uint16_t id)
+unplug(uint16_t id, bool is_memif)
 {
 	struct rte_eth_dev_info info;
 	struct rte_device *device = rte_eth_dev_info_get(id, &info) == 0 ? info.device : NULL;
 
 	g_open[id] = false;
+	if (is_memif) {
+		dst_memif_begin_close();
+	}
 	rte_eth_dev_stop(id);
 	rte_eth_dev_close(id);
 	if (device != NULL) {
 		rte_dev_remove(device);
+	}
+	if (is_memif) {
+		dst_memif_end_close();
 	}
 }
 
@@ -181,7 +212,7 @@ start(struct dst_port *port, uint16_t mtu, struct dst_port_info *info, char *err
 		 * memif and af_packet report the largest frame of plain Ethernet, or have no MTU to set, and pass
 		 * longer frames all the same.
 		 */
-		if (rc != 0 && rc != -ENOTSUP && strcmp(device.driver_name, "net_memif") != 0 &&
+		if (rc != 0 && rc != -ENOTSUP && !port->is_memif &&
 		    strcmp(device.driver_name, "net_af_packet") != 0) {
 			snprintf(error, size, "the port refuses an MTU of %u (%s): its longest frame is %u bytes", mtu,
 				 strerror(-rc), device.max_rx_pktlen);
@@ -202,7 +233,9 @@ start(struct dst_port *port, uint16_t mtu, struct dst_port_info *info, char *err
 	if (rc != 0) {
 		return refuse(rc, "the port has no link-layer address", error, size);
 	}
+	lock(port->is_memif);
 	rc = rte_eth_dev_start(port->id);
+	unlock(port->is_memif);
 	if (rc != 0) {
 		return refuse(rc, "the port does not start", error, size);
 	}
@@ -237,7 +270,7 @@ shut(struct dst_port *port)
 {
 	uint32_t count;
 
-	unplug(port->id);
+	unplug(port->id, port->is_memif);
 	count = free_pool(port->received) + free_pool(port->sent);
 	free(port);
 	return count;
@@ -247,20 +280,22 @@ static int
 port_open(const char *device, uint16_t mtu, struct dst_port_info *info, struct dst_port **out, char *error,
 	  size_t size)
 {
+	bool is_memif = strncmp(device, MEMIF, strlen(MEMIF)) == 0;
 	struct dst_port *port;
 	uint16_t id;
 	int rc;
 
-	rc = plug_in(device, &id, error, size);
+	rc = plug_in(device, &id, is_memif, error, size);
 	if (rc != 0) {
 		return rc;
 	}
 	port = calloc(1, sizeof(*port));
 	if (port == NULL) {
-		unplug(id);
+		unplug(id, is_memif);
 		return refuse(-ENOMEM, "no memory for a port", error, size);
 	}
 	port->id = id;
+	port->is_memif = is_memif;
 	g_opened++;
 	port->received = pool("rx", RECEIVE_BUFFERS + rte_lcore_count() * CORE_CACHE * 3 / 2, CORE_CACHE, mtu);
 	port->sent = pool("tx", SEND_BUFFERS, 0, mtu);
@@ -286,7 +321,13 @@ port_receive(struct dst_port *port, struct dst_port_frame *frames, uint16_t coun
 	struct rte_mbuf *mbufs[DST_PORT_BURST];
 	uint16_t received, kept = 0;
 
+	if (unlikely(port->is_memif) && !dst_memif_begin_burst(port->id)) {
+		return 0;
+	}
 	received = rte_eth_rx_burst(port->id, 0, mbufs, RTE_MIN(count, DST_PORT_BURST));
+	if (unlikely(port->is_memif)) {
+		dst_memif_end_burst(port->id);
+	}
 	for (uint16_t i = 0; i < received; i++) {
 		struct rte_mbuf *mbuf = mbufs[i];
 		struct dst_port_frame *frame = &frames[kept];
@@ -370,7 +411,14 @@ port_send(struct dst_port *port, struct dst_port_frame *frames, uint16_t count)
 		}
 		mbufs[i] = mbuf;
 	}
-	return rte_eth_tx_burst(port->id, 0, mbufs, count);
+	if (unlikely(port->is_memif) && !dst_memif_begin_burst(port->id)) {
+		return 0;
+	}
+	count = rte_eth_tx_burst(port->id, 0, mbufs, count);
+	if (unlikely(port->is_memif)) {
+		dst_memif_end_burst(port->id);
+	}
+	return count;
 }
 
 static void

@@ -56,8 +56,8 @@ class Net:
     def join(self, application: Application, address: str, role: str) -> None:
         create_interface(application, self.device(role), address, self.mtu)
 
-    def target(self, role: str = "master") -> Application:
-        target = self.lab.target()
+    def target(self, role: str = "master", **more: Any) -> Application:
+        target = self.lab.target(**more)
         target.rpc.call("bdev_malloc_create", name="Malloc0", num_blocks=64 * MIB // 4096, block_size=4096)
         self.join(target, self.target_address, role)
         target.rpc.call("dst_create_export", name="volume", bdev_name="Malloc0")
