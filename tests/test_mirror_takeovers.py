@@ -12,7 +12,7 @@ import pytest
 from harness.checker import Checker, start_checker
 from harness.cycles import cycles, seeded_random
 from harness.lab import Lab
-from harness.mirror import MIRROR, shown
+from harness.mirror import MIRROR, shown, wait_online
 from harness.mirror_target import DEVICES, MEMBERS, WITNESS, Host, MirrorTarget
 from harness.rpc import RpcError
 from harness.waiting import wait_until
@@ -106,6 +106,36 @@ def test_a_standby_takes_the_mirror_over(lab: Lab) -> None:
     for fate, times in took_ms.items():
         ordered = sorted(times)
         print(f"{fate}: {len(ordered)} takeovers, median {ordered[len(ordered) // 2]:.0f} ms, most {ordered[-1]:.0f} ms")
+
+
+@pytest.mark.watchdog(90)
+def test_a_takeover_waits_for_what_a_backend_holds(lab: Lab) -> None:
+    """A backend that still has writes of the dead owner executes them before the successor is let in, and none
+    after that."""
+    late = MEMBERS[1]
+    target = MirrorTarget(lab, late=late)
+    owner = first_owner(lab, target)
+    owner.checker.begin_and_flow(MIRROR, **LOAD)
+    target.application.rpc.call("check_late_hold", hold=True)
+    # Each I/O becomes a write at last.
+    requests = lambda: {device["device"]: device["requests"] for device in shown(owner.checker)["devices"]}[late]
+    wait_until(lambda: requests() >= LOAD["depth"] // 2, "the backend to have writes")
+    owner.checker.kill()
+    successor = Standby(lab, target, "owner1", owner.checker)
+    taking = successor.host.start_takeover(successor.checker, degraded_wait_ms=20_000)
+    wait_until(lambda: target.owners() == dict.fromkeys(DEVICES, "owner1"), "all devices to be claimed")
+    # The time for which the backend hangs.
+    time.sleep(3)
+    assert not taking.is_answered()
+    (info,) = successor.checker.rpc.call("bdev_dst_get_info", name=late)
+    assert info["state"] == "attaching"
+    target.application.rpc.call("check_late_hold", hold=False)
+    taking.result()
+    # What was in flight is made equal.
+    wait_online(successor.checker)
+    successor.checker.begin_and_flow(MIRROR, **LOAD)
+    successor.checker.end().assert_clean()
+    successor.checker.verify(MIRROR).assert_clean()
 
 
 @pytest.mark.watchdog(120)

@@ -23,15 +23,21 @@ TIMES = {"keep_alive_timeout_ms": 1000, "reconnect_delay_ms": 100, "fast_io_fail
 class MirrorTarget:
     """One process with all exports: hosts die here, not targets."""
 
-    def __init__(self, lab: Lab, mib: int = 64) -> None:
-        self.application = lab.target()
+    def __init__(self, lab: Lab, mib: int = 64, late: str | None = None) -> None:
+        """`late`: the member whose writes are executed late, and not while the target's `check_late_hold` says
+        so."""
+        self.application = lab.target(binary="dst_check" if late else "spdk_tgt")
         self._port = free_port()
         call = self.application.rpc.call
         for name in DEVICES:
-            file = member_file(lab, name, 1 if name == WITNESS else mib)
-            call("bdev_aio_create", name=f"Aio{name}", filename=str(file), block_size=BLOCK)
+            bdev = f"Bdev{name}"
+            if name == late:
+                call("check_late_create", name=bdev, blocks=mib * 2**20 // BLOCK, block_size=BLOCK, write_ms=1)
+            else:
+                file = member_file(lab, name, 1 if name == WITNESS else mib)
+                call("bdev_aio_create", name=bdev, filename=str(file), block_size=BLOCK)
             state = str(lab.folder / f"state-{name}")
-            call("dst_create_export", name=name, bdev_name=f"Aio{name}", state_file=state)
+            call("dst_create_export", name=name, bdev_name=bdev, state_file=state)
             call("dst_export_release", export=name)
             call("dst_export_add_host", export=name, host="*", access="rw", takeover=True)
         call("dst_create_listener", traddr="127.0.0.1", trsvcid=str(self._port))
