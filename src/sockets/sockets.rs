@@ -14,6 +14,7 @@ use crate::buffers::{Buffer, Buffers};
 use crate::by_connection::ByConnection;
 use crate::driver::Driver;
 use crate::entry::{End, Entry, Kind, Open, SocketId};
+use crate::pace::Pace;
 use crate::port::Port;
 
 pub use transfer::TransferError;
@@ -60,6 +61,8 @@ pub struct Sockets<P: Port> {
     /// be ready. There are as many groups as reactors, or a few times that, so a search is cheaper
     /// than hashing.
     groups: Vec<(u64, VecDeque<u32>)>,
+    /// How many of them are reported at a time.
+    pace: Pace,
     buffers: Buffers,
     /// The addresses of the interface that were configured.
     addresses: Vec<IpAddr>,
@@ -81,6 +84,7 @@ impl<P: Port> Sockets<P> {
             free: Vec::new(),
             by_connection: ByConnection::default(),
             groups: Vec::new(),
+            pace: Pace::default(),
             buffers: Buffers::default(),
             addresses,
             undecided,

@@ -89,7 +89,7 @@ impl<P: Port> Sockets<P> {
 
     /// Copies data to be sent. Returns the number of bytes, possibly not all.
     pub fn write(&mut self, id: SocketId, parts: &[IoSlice<'_>]) -> Result<usize, TransferError> {
-        let Sockets { slots, driver, buffers, .. } = self;
+        let Sockets { slots, driver, buffers, pace, .. } = self;
         let slot = slots.get_mut(id.index as usize).filter(|slot| slot.generation == id.generation);
         let open = match slot.and_then(|slot| slot.entry.as_mut()).map(|entry| &mut entry.kind) {
             Some(Kind::Open(open)) => open,
@@ -125,6 +125,7 @@ impl<P: Port> Sockets<P> {
             open.queued += capacity;
             unsent += len as u64;
         }
+        pace.wrote(wanted - left);
         if left == wanted && wanted > 0 { Err(TransferError::WouldBlock) } else { Ok(wanted - left) }
     }
 }
