@@ -12,7 +12,7 @@
 const WRITTEN: usize = 128 << 10;
 
 /// What sockets have led to after they were reported.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Pace {
     /// The sockets that were reported last.
     reported: usize,
@@ -21,6 +21,14 @@ pub struct Pace {
     /// The average of the bytes written for a reported socket, at most [`WRITTEN`], so that a single
     /// long transfer is soon forgotten.
     each: usize,
+    /// The number of sockets that are expected to lead to [`WRITTEN`].
+    most: usize,
+}
+
+impl Default for Pace {
+    fn default() -> Pace {
+        Pace { reported: 0, written: 0, each: 0, most: usize::MAX }
+    }
 }
 
 impl Pace {
@@ -32,11 +40,12 @@ impl Pace {
     /// Returns the number of sockets to report now, at most `limit`, and at least one unless that is
     /// zero.
     pub fn limit(&mut self, limit: usize) -> usize {
-        if self.reported > 0 {
-            self.each = (3 * self.each + (self.written / self.reported).min(WRITTEN)) / 4;
+        if let Some(each) = self.written.checked_div(self.reported) {
+            self.each = (3 * self.each + each.min(WRITTEN)) / 4;
+            self.most = WRITTEN / self.each.max(1);
             (self.reported, self.written) = (0, 0);
         }
-        limit.min(WRITTEN / self.each.max(1))
+        limit.min(self.most)
     }
 
     /// Notes that so many sockets were reported.

@@ -60,6 +60,9 @@ impl<P: Port> Sockets<P> {
     pub fn ready(&mut self, group: u64, limit: usize, mut ready: impl FnMut(usize)) -> usize {
         let Sockets { groups, slots, pace, .. } = self;
         let Some((_, listed)) = groups.iter_mut().find(|(known, _)| *known == group) else { return 0 };
+        if listed.is_empty() {
+            return 0;
+        }
         let limit = pace.limit(limit);
         let mut count = 0;
         for _ in 0..listed.len() {
