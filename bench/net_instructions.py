@@ -31,7 +31,7 @@ DEPTHS = (1, 8)
 CONNECTIONS = (1, 100, 1000)
 
 # The most that an I/O on 1,000 connections may cost, relative to fewer with the same depth each. With
-# 8 requests each, a connection has its turn every 7 ms, so the ACK of its requests is sent by itself
+# 8 requests each, a connection has its turn every 10 ms, so the ACK of its requests is sent by itself
 # after a millisecond, which fewer connections send with the answers.
 GROWTH = {1: 1.1, 8: 1.15}
 
