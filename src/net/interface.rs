@@ -119,6 +119,10 @@ impl<F: AsRef<[u8]>, B: Payload + AsRef<[u8]>> Interface<F, B> {
     }
 
     fn link_on_time(&mut self, now: u64) {
+        // Mostly nothing is due, and each burst asks.
+        if self.link.deadline().is_none_or(|at| at > now) {
+            return;
+        }
         let Interface { link, failed, .. } = self;
         link.on_time(now, &mut |ends| note_failed(failed, ends));
         self.tell_failed(now);

@@ -157,11 +157,11 @@ impl Link {
                 Ok(())
             }
             Hop::Asked => {
-                for part in outgoing.cut() {
-                    if let Err(reason) = self.wait(next_hop, &part) {
+                outgoing.cut(|part, _| {
+                    if let Err(reason) = self.wait(next_hop, part) {
                         self.counters.drop(reason);
                     }
-                }
+                });
                 Ok(())
             }
             Hop::Failed => {
@@ -189,17 +189,17 @@ impl Link {
         if offloads.segmentation || outgoing.payload_len <= outgoing.mss {
             return send(whole);
         }
-        let (mut parts, mut headers) = (outgoing.cut(), [0; MAX_HEADERS]);
-        let Some(first) = parts.next() else { return };
-        let first = Segment { outgoing: &first, ..whole };
-        let headers = &mut headers[..first.header_len()];
-        first.write_header(headers);
-        send(Segment { headers: Some(headers), ..first });
-        while let Some(part) = parts.next() {
+        let (mut headers, mut written) = ([0; MAX_HEADERS], 0);
+        outgoing.cut(|part, is_last| {
+            let segment = Segment { outgoing: part, ..whole };
+            if written == 0 {
+                written = segment.header_len();
+                segment.write_header(&mut headers[..written]);
+            }
             // The last one may be shorter, and has flags.
-            let headers = (!parts.is_empty()).then_some(&*headers);
-            send(Segment { outgoing: &part, headers, ..whole });
-        }
+            let headers = (!is_last).then_some(&headers[..written]);
+            send(Segment { headers, ..segment });
+        });
     }
 
     /// Queues a segment until the address of its next hop is known. Fails with the reason if there

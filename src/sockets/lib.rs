@@ -10,6 +10,7 @@
 //! | `sockets` | the sockets of an interface: `transfer` reads and writes, `groups` tells which are ready |
 //! | `entry` | a socket |
 //! | `by_connection` | the sockets of connections |
+//! | `pace` | how many sockets are reported as ready at a time |
 //! | `driver` | moves frames between a port and the interface |
 //! | `port` | what a port has to do |
 //! | `frame` | a received frame, in a buffer of the port or copied out of it |
@@ -22,6 +23,7 @@ mod by_connection;
 mod driver;
 mod entry;
 mod frame;
+mod pace;
 mod port;
 mod sockets;
 

@@ -14,6 +14,7 @@ use crate::buffers::{Buffer, Buffers};
 use crate::by_connection::ByConnection;
 use crate::driver::Driver;
 use crate::entry::{End, Entry, Kind, Open, SocketId};
+use crate::pace::Pace;
 use crate::port::Port;
 
 pub use transfer::TransferError;
@@ -60,6 +61,10 @@ pub struct Sockets<P: Port> {
     /// be ready. There are as many groups as reactors, or a few times that, so a search is cheaper
     /// than hashing.
     groups: Vec<(u64, VecDeque<u32>)>,
+    /// The bytes written since the interface sent something.
+    fresh: usize,
+    /// How many of them are reported at a time.
+    pace: Pace,
     buffers: Buffers,
     /// The addresses of the interface that were configured.
     addresses: Vec<IpAddr>,
@@ -81,6 +86,8 @@ impl<P: Port> Sockets<P> {
             free: Vec::new(),
             by_connection: ByConnection::default(),
             groups: Vec::new(),
+            fresh: 0,
+            pace: Pace::default(),
             buffers: Buffers::default(),
             addresses,
             undecided,
@@ -100,6 +107,7 @@ impl<P: Port> Sockets<P> {
         }
         self.take_events();
         let sent = self.driver.as_mut().map_or(0, |driver| driver.send(now));
+        self.fresh = 0;
         received + sent > 0
     }
 

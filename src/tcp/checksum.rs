@@ -53,24 +53,40 @@ impl Sum {
         self.0 = sum + u64::from(carry);
     }
 
+    /// Adds the first `N` bytes if there are so many. Returns the rest.
+    fn add_block<'a, const N: usize>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+        let Some((block, rest)) = bytes.split_first_chunk::<N>() else { return bytes };
+        self.add_words(block.as_chunks::<8>().0);
+        rest
+    }
+
     /// Adds bytes, which begin at an even offset.
     pub fn add(&mut self, bytes: &[u8]) {
         // Two sums, since an addition waits for the carry of the one before.
         let mut other = Sum::default();
-        let (pairs, rest) = bytes.as_chunks::<128>();
+        let (pairs, rest) = bytes.as_chunks::<256>();
         for pair in pairs {
             let (words, _) = pair.as_chunks::<8>();
-            self.add_words(&words[..8]);
-            other.add_words(&words[8..]);
+            self.add_words(&words[..16]);
+            other.add_words(&words[16..]);
         }
-        let (words, rest) = rest.as_chunks::<8>();
-        for word in words {
-            self.add_word(u64::from_ne_bytes(*word));
-        }
-        let mut last = [0; 8];
-        last[..rest.len()].copy_from_slice(rest);
-        self.add_word(u64::from_ne_bytes(last));
         self.add_word(other.0);
+        let rest = self.add_block::<128>(rest);
+        let rest = self.add_block::<64>(rest);
+        let rest = self.add_block::<32>(rest);
+        let rest = self.add_block::<16>(rest);
+        let mut rest = self.add_block::<8>(rest);
+        if let Some((word, after)) = rest.split_first_chunk() {
+            self.add_word(u64::from(u32::from_ne_bytes(*word)));
+            rest = after;
+        }
+        if let Some((word, after)) = rest.split_first_chunk() {
+            self.add_word(u64::from(u16::from_ne_bytes(*word)));
+            rest = after;
+        }
+        if let Some(byte) = rest.first() {
+            self.add_word(u64::from(u16::from_ne_bytes([*byte, 0])));
+        }
     }
 
     /// Returns the sum as a header carries it, not complemented.

@@ -54,7 +54,7 @@ pub use config::{Config, KeepAlive};
 pub use event::{ConnectionId, Event, ListenerId, Reason};
 pub use reassembly::Chunk;
 pub use secret::Secret;
-pub use segment::{Cut, MAX_HEADER, Outgoing};
+pub use segment::{MAX_HEADER, Outgoing};
 pub use send_queue::{Payload, Pieces};
 pub use sender::SendCounters;
 pub use stack::{ConnectError, Counters, Datagram, Information, Stack};

@@ -170,10 +170,20 @@ impl<B> Clone for Outgoing<'_, B> {
 }
 
 impl<'a, B> Outgoing<'a, B> {
-    /// Returns the segments of at most the MSS that this one is cut into. Their headers differ in
-    /// the sequence number, and the last one has the flags.
-    pub fn cut(&self) -> Cut<'a, B> {
-        Cut { rest: Some(self.clone()) }
+    /// Calls `part` with each of the segments of at most the MSS that this one is cut into, and with
+    /// whether it is the last one. Their headers differ in the sequence number, and the last one has
+    /// the flags.
+    pub fn cut(&self, mut part: impl FnMut(&Outgoing<'a, B>, bool)) {
+        let (mut next, mut rest, mut left) = (self.clone(), self.payload.clone(), self.payload_len);
+        next.header.control = TcpControl::None;
+        while left > self.mss {
+            (next.payload, next.payload_len) = (rest.split_off_front(self.mss as u64), self.mss);
+            part(&next, false);
+            next.header.seq_number += self.mss;
+            left -= self.mss;
+        }
+        (next.payload, next.payload_len, next.header.control) = (rest, left, self.header.control);
+        part(&next, true);
     }
 
     /// Returns whether the segment is a reset or answers a SYN: it may be for an address that
@@ -236,38 +246,6 @@ impl<'a, B> Outgoing<'a, B> {
         header[22..26].copy_from_slice(&timestamp.tsval.to_be_bytes());
         header[26..30].copy_from_slice(&timestamp.tsecr.to_be_bytes());
         Some(header)
-    }
-}
-
-/// The parts of a segment that is too long for the wire.
-#[derive(Debug)]
-pub struct Cut<'a, B> {
-    rest: Option<Outgoing<'a, B>>,
-}
-
-impl<B> Cut<'_, B> {
-    /// Returns true if no part is left.
-    pub fn is_empty(&self) -> bool {
-        self.rest.is_none()
-    }
-}
-
-impl<'a, B> Iterator for Cut<'a, B> {
-    type Item = Outgoing<'a, B>;
-
-    fn next(&mut self) -> Option<Outgoing<'a, B>> {
-        let mut rest = self.rest.take()?;
-        if rest.payload_len <= rest.mss {
-            return Some(rest);
-        }
-        let (len, mut header) = (rest.mss, rest.header);
-        header.control = TcpControl::None;
-        let payload = rest.payload.split_off_front(len as u64);
-        let part = Outgoing { header, payload, payload_len: len, ..rest };
-        rest.header.seq_number += len;
-        rest.payload_len -= len;
-        self.rest = Some(rest);
-        Some(part)
     }
 }
 

@@ -228,6 +228,11 @@ impl<B: Payload> Sender<B> {
         self.board.is_empty()
     }
 
+    /// Returns true if everything that the user wants sent was sent and acknowledged.
+    pub fn has_nothing(&self) -> bool {
+        self.board.is_empty() && self.end() == self.next
+    }
+
     /// Returns whether the peer has acknowledged our FIN.
     pub fn is_fin_acked(&self) -> bool {
         self.closing && self.una > self.queue.end()

@@ -267,8 +267,23 @@ impl<F: AsRef<[u8]>, B: Payload> Stack<F, B> {
     pub fn on_time(&mut self, now: u64) {
         self.send_delayed_acks(now);
         while let Some(id) = self.timers.due(now) {
-            self.step(id, now, |connection, cx| connection.on_time(cx));
+            self.look_at(id, now);
         }
+    }
+
+    /// Does what is due for the connection that has to be looked at first.
+    #[inline(never)]
+    fn look_at(&mut self, id: ConnectionId, now: u64) {
+        if !self.may_owe_ack(id) {
+            // Most connections have heard from their peers since the time was set.
+            match self.schedule(id, now) {
+                Some(at) if at > now => return self.timers.put_off(at),
+                None => return self.timers.remove(id),
+                Some(_) => {}
+            }
+        }
+        self.timers.remove(id);
+        self.step(id, now, |connection, cx| connection.on_time(cx));
     }
 
     /// Returns when [`Stack::on_time`] has to be called at the latest.

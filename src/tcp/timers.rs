@@ -63,11 +63,17 @@ impl Timers {
         self.heap.first().map(|(at, _)| *at)
     }
 
-    /// Takes out a connection whose time has come.
-    pub fn due(&mut self, now: u64) -> Option<ConnectionId> {
-        let (_, id) = *self.heap.first().filter(|(at, _)| *at <= now)?;
-        self.remove(id);
-        Some(id)
+    /// Returns the connection that has to be looked at first, if its time has come.
+    pub fn due(&self, now: u64) -> Option<ConnectionId> {
+        self.heap.first().filter(|(at, _)| *at <= now).map(|(_, id)| *id)
+    }
+
+    /// Puts off the connection that [`Timers::due`] has returned.
+    pub fn put_off(&mut self, at: u64) {
+        if let Some(first) = self.heap.first_mut() {
+            first.0 = at;
+            self.sink(0);
+        }
     }
 
     fn put(&mut self, place: usize, timer: (u64, ConnectionId)) {
@@ -117,16 +123,22 @@ mod tests {
     proptest! {
         /// As a map would do it.
         #[test]
-        fn the_earliest_comes_first(steps in prop::collection::vec((0u32..20, 0u64..1000, 0u8..4), 1..300)) {
+        fn the_earliest_comes_first(steps in prop::collection::vec((0u32..20, 0u64..1000, 0u8..5), 1..300)) {
             let (mut timers, mut model) = (Timers::default(), BTreeMap::new());
             for (index, at, what) in steps {
                 let id = ConnectionId { index, generation: 0 };
                 match what {
                     0 => { timers.remove(id); model.remove(&id); }
-                    1 => while let Some(id) = timers.due(at) {
+                    1 | 2 => while let Some(id) = timers.due(at) {
                         let least = *model.values().min().expect("the model has it");
                         prop_assert_eq!(model.remove(&id), Some(least));
                         prop_assert!(least <= at);
+                        if what == 1 {
+                            timers.remove(id);
+                        } else {
+                            timers.put_off(2 * at + u64::from(index) + 1);
+                            model.insert(id, 2 * at + u64::from(index) + 1);
+                        }
                     },
                     _ => {
                         timers.by(at, id);

@@ -59,7 +59,7 @@ impl Ours {
         };
         let cuts = self.cuts;
         self.stack.transmit(now, usize::MAX, |segment| {
-            if cuts { segment.cut().for_each(|part| send(&part)) } else { send(segment) }
+            if cuts { segment.cut(|part, _| send(part)) } else { send(segment) }
         });
         self.user.take_events(&mut self.stack, now);
     }

@@ -115,6 +115,9 @@ impl<F, B: Payload> Connection<F, B> {
     /// not part of it.
     pub fn deadline(&self, cx: &Context<'_, B>) -> Option<u64> {
         let config = cx.config;
+        if self.state == State::Established && self.sender.has_nothing() && config.keep_alive.is_none() {
+            return None;
+        }
         let life = match self.state {
             State::Closed => return None,
             State::SynSent | State::SynReceived { .. } => Some(self.since + config.connect_timeout),

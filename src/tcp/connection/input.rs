@@ -188,7 +188,8 @@ impl<F, B: Payload> Connection<F, B> {
         Answer::Nothing
     }
 
-    fn ack_now(&mut self) {
+    /// Sees to it that an ACK is sent.
+    pub fn ack_now(&mut self) {
         if let Some(receiver) = &mut self.receiver {
             receiver.ack_now();
         }

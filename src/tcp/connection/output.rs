@@ -35,9 +35,12 @@ impl<F, B: Payload> Connection<F, B> {
     /// [`Connection::transmit`] does. If it returns true, the peer's window or the congestion
     /// window may still forbid to send.
     pub fn has_work(&self) -> bool {
-        self.poke == Poke::Due
-            || self.receiver.as_ref().is_some_and(|receiver| receiver.ack() == AckDue::Now)
-            || self.sender.has_work()
+        self.poke == Poke::Due || self.owes_ack() || self.sender.has_work()
+    }
+
+    /// Returns true if an ACK is to be sent now.
+    pub fn owes_ack(&self) -> bool {
+        self.receiver.as_ref().is_some_and(|receiver| receiver.ack() == AckDue::Now)
     }
 
     /// Notes that the SYN was sent, and that it is not known when: it counts as one that was sent
@@ -63,7 +66,7 @@ impl<F, B: Payload> Connection<F, B> {
             self.poke = Poke::None;
             return self.send_empty(self.sender.una() - 1, cx, sink);
         }
-        let ack_due = self.receiver.as_ref().is_some_and(|receiver| receiver.ack() == AckDue::Now);
+        let ack_due = self.owes_ack();
         // SACK blocks have no room beside a full segment's data.
         let blocks = self.receiver.as_ref().is_some_and(|receiver| receiver.has_blocks());
         if ack_due && blocks && self.state.is_synchronized() {

@@ -5,6 +5,7 @@ use crate::mutation::{Mutation, is_on};
 use crate::send_queue::Payload;
 
 use super::Stack;
+use super::settle::mark_ready;
 
 impl<F: AsRef<[u8]>, B: Payload> Stack<F, B> {
     /// Sees to it that a connection's ACK is sent by then.
@@ -21,6 +22,12 @@ impl<F: AsRef<[u8]>, B: Payload> Stack<F, B> {
         }
     }
 
+    /// Returns true if a connection has a delayed ACK that the queue has refused.
+    pub(super) fn may_owe_ack(&self, id: ConnectionId) -> bool {
+        let entry = self.table.get(id);
+        entry.is_some_and(|entry| !entry.has_delayed_ack && entry.connection.delayed_ack().is_some())
+    }
+
     /// Sends the ACKs that are due.
     pub(super) fn send_delayed_acks(&mut self, now: u64) {
         while let Some(id) = self.acks.due(now) {
@@ -29,7 +36,8 @@ impl<F: AsRef<[u8]>, B: Payload> Stack<F, B> {
             match entry.connection.delayed_ack() {
                 None => {}
                 Some(at) if at <= now => {
-                    self.step(id, now, |connection, cx| connection.on_time(cx));
+                    entry.connection.ack_now();
+                    mark_ready(entry, &mut self.ready);
                 }
                 Some(_) if is_on(Mutation::NoBelatedAck) => {}
                 Some(at) => self.timers.by(at, id),

@@ -1,12 +1,24 @@
 //! What follows from a step of a connection: its queue, its timer, its end.
 
+use std::collections::VecDeque;
+
 use crate::connection::{Connection, Context};
 use crate::event::{ConnectionId, Event, ListenerId, Reason};
 use crate::send_queue::Payload;
 use crate::state::State;
-use crate::table::Stage;
+use crate::table::{Entry, Stage};
 
 use super::{MAX_REPLIES, Reply, Stack};
+
+/// Sees to it that a connection comes to its turn if it may have something to send. Returns whether
+/// it may.
+pub(super) fn mark_ready<F, B: Payload>(entry: &mut Entry<F, B>, ready: &mut VecDeque<ConnectionId>) -> bool {
+    if !entry.is_ready && entry.connection.has_work() {
+        entry.is_ready = true;
+        ready.push_back(entry.connection.id());
+    }
+    entry.is_ready
+}
 
 impl<F: AsRef<[u8]>, B: Payload> Stack<F, B> {
     /// Does something with a connection, and what follows from it. Returns `None` if there is no
@@ -36,30 +48,20 @@ impl<F: AsRef<[u8]>, B: Payload> Stack<F, B> {
                 entry.stage = Stage::Remembered;
                 self.remembered.push_back(id);
                 self.forget_remembered();
+                return self.settle(id, now);
             }
             _ => {}
         }
         // A connection that is about to send is scheduled afterwards. Its deadline of before stays,
         // should the port take nothing.
-        if !self.mark_ready(id) || !self.timers.has(id) {
+        if !mark_ready(entry, &mut self.ready) || !self.timers.has(id) {
             self.schedule(id, now);
         }
     }
 
-    /// Sees to it that the connection comes to its turn if it may have something to send. Returns
-    /// whether it may.
-    pub(super) fn mark_ready(&mut self, id: ConnectionId) -> bool {
-        let Some(entry) = self.table.get_mut(id) else { return false };
-        if !entry.is_ready && entry.connection.has_work() {
-            entry.is_ready = true;
-            self.ready.push_back(id);
-        }
-        entry.is_ready
-    }
-
-    /// Sees to it that the connection is looked at by its deadline.
-    pub(super) fn schedule(&mut self, id: ConnectionId, now: u64) {
-        let Some(entry) = self.table.get_mut(id) else { return };
+    /// Sees to it that the connection is looked at by its deadline, and returns that.
+    pub(super) fn schedule(&mut self, id: ConnectionId, now: u64) -> Option<u64> {
+        let entry = self.table.get_mut(id)?;
         let cx = Context { now, config: &self.config, events: &mut self.events };
         let (deadline, ack) = (entry.connection.deadline(&cx), entry.connection.delayed_ack());
         if let Some(at) = deadline {
@@ -68,6 +70,7 @@ impl<F: AsRef<[u8]>, B: Payload> Stack<F, B> {
         if let Some(at) = ack {
             self.delay_ack(at, id);
         }
+        deadline
     }
 
     /// Removes a connection without a word.

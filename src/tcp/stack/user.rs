@@ -14,6 +14,7 @@ use crate::sender::SendCounters;
 use crate::state::State;
 use crate::table::Stage;
 
+use super::settle::mark_ready;
 use super::{Counters, Stack};
 
 /// The ports that are used for connections to a peer (RFC 6335, 6: dynamic ports).
@@ -179,7 +180,7 @@ impl<F: AsRef<[u8]>, B: Payload> Stack<F, B> {
     pub fn send(&mut self, id: ConnectionId, buffer: B) -> Result<(), B> {
         let Some(entry) = self.table.get_mut(id) else { return Err(buffer) };
         entry.connection.send(buffer, &self.config)?;
-        self.mark_ready(id);
+        mark_ready(entry, &mut self.ready);
         Ok(())
     }
 
@@ -193,7 +194,9 @@ impl<F: AsRef<[u8]>, B: Payload> Stack<F, B> {
         let entry = self.table.get_mut(id)?;
         let chunk = entry.connection.read(&self.config, now)?;
         // The peer may have to be told that there is room.
-        self.mark_ready(id);
+        if entry.connection.owes_ack() {
+            mark_ready(entry, &mut self.ready);
+        }
         Some(chunk)
     }
 
