@@ -56,7 +56,8 @@ impl<P: Port> Sockets<P> {
 
     /// Calls `ready` with the tokens of sockets of a group that have something to read or have
     /// ended, at most `limit`, and fewer if they lead to more writing than the core's cache holds. A
-    /// socket is ready until all of that was read; those that were reported come last the next time. Returns their number.
+    /// socket is ready until all of that was read; those that were reported come last the next time.
+    /// Returns their number.
     pub fn ready(&mut self, group: u64, limit: usize, mut ready: impl FnMut(usize)) -> usize {
         let Sockets { groups, slots, pace, .. } = self;
         let Some((_, listed)) = groups.iter_mut().find(|(known, _)| *known == group) else { return 0 };
