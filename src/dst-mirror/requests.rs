@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use dst_mirror::{Device, Extent, Input, IoId, Outcome, RequestId, SlotId};
+use dst_mirror::{Device, Devices, Extent, Input, IoId, Outcome, RequestId, SlotId};
 use spdk::bdev::{BackendIo, IoStatus, IoTypes};
 
 use crate::device::{Backing, OpenDevice, Place};
@@ -48,40 +48,42 @@ impl Mirror {
 
     /// Ends a request that SPDK is not asked for. The rules hear of it later.
     #[cold]
-    fn end_at_once(&self, request: RequestId, outcome: Outcome) {
-        self.at_once.borrow_mut().push_back((request, outcome));
+    fn end_at_once(&self, request: RequestId, device: Device, outcome: Outcome) {
+        self.at_once.borrow_mut().push_back((request, device, outcome));
     }
 
     /// Reads into a user's buffer. HOT.
     pub(crate) fn read(self: &Rc<Self>, request: RequestId, device: Device, io: IoId, range: Extent) {
         let Some(open) = self.open_device(device) else {
-            return self.end_at_once(request, Outcome::Failed);
+            return self.end_at_once(request, device, Outcome::Failed);
         };
         match self.begin_lent(request, device, io) {
             Some(io) => open.begin().read_lent(io, range.start, range.count),
-            None => self.end_at_once(request, Outcome::Failed),
+            None => self.end_at_once(request, device, Outcome::Failed),
         }
     }
 
     /// Writes a user's buffer. HOT.
-    pub(crate) fn write(self: &Rc<Self>, request: RequestId, device: Device, io: IoId, range: Extent) {
-        let Some(open) = self.open_device(device) else {
-            return self.end_at_once(request, Outcome::Failed);
-        };
-        match self.begin_lent(request, device, io) {
-            Some(io) => open.begin().write_lent(io, range.start, range.count),
-            None => self.end_at_once(request, Outcome::Failed),
+    pub(crate) fn write(self: &Rc<Self>, request: RequestId, devices: Devices, io: IoId, range: Extent) {
+        for device in devices.iter() {
+            let open = self.open_device(device);
+            match open.and_then(|open| Some((open, self.begin_lent(request, device, io)?))) {
+                Some((open, io)) => open.begin().write_lent(io, range.start, range.count),
+                None => self.end_at_once(request, device, Outcome::Failed),
+            }
         }
     }
 
     /// Fills blocks with zeroes. HOT.
-    pub(crate) fn write_zeroes(self: &Rc<Self>, request: RequestId, device: Device, range: Extent) {
-        match self.open_device(device) {
-            Some(open) => {
-                let io = self.begin(device, Purpose::Plain(request));
-                open.begin().write_zeroes(io, range.start, range.count);
+    pub(crate) fn write_zeroes(self: &Rc<Self>, request: RequestId, devices: Devices, range: Extent) {
+        for device in devices.iter() {
+            match self.open_device(device) {
+                Some(open) => {
+                    let io = self.begin(device, Purpose::Plain(request));
+                    open.begin().write_zeroes(io, range.start, range.count);
+                }
+                None => self.end_at_once(request, device, Outcome::Failed),
             }
-            None => self.end_at_once(request, Outcome::Failed),
         }
     }
 
@@ -90,13 +92,13 @@ impl Mirror {
         match self.open_device(device) {
             // What cannot be flushed has no cache to flush.
             Some(open) if !open.info.supports.contains(IoTypes::FLUSH) => {
-                self.end_at_once(request, Outcome::Success);
+                self.end_at_once(request, device, Outcome::Success);
             }
             Some(open) => {
                 let io = self.begin(device, Purpose::Plain(request));
                 open.begin().flush(io, 0, open.info.num_blocks);
             }
-            None => self.end_at_once(request, Outcome::Failed),
+            None => self.end_at_once(request, device, Outcome::Failed),
         }
     }
 
@@ -119,7 +121,7 @@ impl Mirror {
         slots: [SlotId; 2],
         range: Extent,
     ) {
-        self.read_slot(request, device, Purpose::Compare(request, slots, range), slots[1], range);
+        self.read_slot(request, device, Purpose::Compare(request, slots), slots[1], range);
     }
 
     fn read_slot(
@@ -131,7 +133,7 @@ impl Mirror {
         range: Extent,
     ) {
         let Some(open) = self.open_device(device) else {
-            return self.end_at_once(request, Outcome::Failed);
+            return self.end_at_once(request, device, Outcome::Failed);
         };
         let mut io = self.begin(device, purpose);
         let bytes = range.count as usize * open.info.block_size as usize;
@@ -140,7 +142,7 @@ impl Mirror {
         } else {
             spdk::error!("DST mirror {}: slot {} does not take {bytes} bytes", self.name(), slot.0);
             self.put_back(io);
-            self.end_at_once(request, Outcome::Failed);
+            self.end_at_once(request, device, Outcome::Failed);
         }
     }
 
@@ -153,7 +155,7 @@ impl Mirror {
         range: Extent,
     ) {
         let Some(open) = self.open_device(device) else {
-            return self.end_at_once(request, Outcome::Failed);
+            return self.end_at_once(request, device, Outcome::Failed);
         };
         let mut io = self.begin(device, Purpose::Copy(request, slot));
         self.buffers.borrow_mut().swap_slot(slot, &mut io.data);
@@ -171,7 +173,7 @@ impl Mirror {
     fn try_metadata(self: &Rc<Self>, wanted: &Metadata) -> bool {
         let &Metadata { request, device, range, ref content } = wanted;
         let Some(open) = self.open_device(device) else {
-            self.end_at_once(request, Outcome::Failed);
+            self.end_at_once(request, device, Outcome::Failed);
             return true;
         };
         let len = range.count as usize * open.info.block_size as usize;
@@ -179,7 +181,7 @@ impl Mirror {
             || content.as_ref().is_some_and(|bytes| bytes.len() != len)
         {
             spdk::error!("DST mirror {}: metadata of {len} bytes do not fit", self.name());
-            self.end_at_once(request, Outcome::Failed);
+            self.end_at_once(request, device, Outcome::Failed);
             return true;
         }
         let purpose = match content {
@@ -207,7 +209,7 @@ impl Mirror {
         self.wanting_memory.borrow_mut().retain(|wanted| {
             let is_kept = wanted.device != device;
             if !is_kept {
-                self.end_at_once(wanted.request, Outcome::Failed);
+                self.end_at_once(wanted.request, device, Outcome::Failed);
             }
             is_kept
         });
@@ -228,7 +230,7 @@ impl Mirror {
     pub(crate) fn reset(self: &Rc<Self>, request: RequestId, device: Device) {
         match self.open_or_leaving(device) {
             Some(open) => open.begin().reset(self.begin(device, Purpose::Plain(request))),
-            None => self.end_at_once(request, Outcome::Failed),
+            None => self.end_at_once(request, device, Outcome::Failed),
         }
     }
 
@@ -247,11 +249,24 @@ impl Mirror {
         }
     }
 
-    /// Keeps a request that is not in use. HOT.
+    /// Keeps a request that is not in use.
     fn put_back(&self, mut io: Box<BackendIo<Pending>>) {
         io.data.release();
         io.ctx.owner = None;
         self.idle.borrow_mut().push(io);
+    }
+
+    /// A request has ended that has no memory of the mirror's. HOT.
+    fn plain_ended(
+        self: Rc<Self>,
+        io: Box<BackendIo<Pending>>,
+        request: RequestId,
+        device: Device,
+        outcome: Outcome,
+    ) {
+        self.idle.borrow_mut().push(io);
+        self.has_left(device);
+        self.tell_done(request, device, outcome);
     }
 
     /// A request has left its device. HOT.
@@ -276,27 +291,28 @@ impl Owner for Mirror {
         let Pending { device, purpose, .. } = io.ctx;
         let outcome = if status == IoStatus::Success { Outcome::Success } else { Outcome::Failed };
         let input = match purpose {
-            Purpose::Plain(request) | Purpose::MetadataWrite(request) => {
-                Some(Input::Done { request, outcome })
-            }
+            Purpose::Plain(request) => return self.plain_ended(io, request, device, outcome),
+            Purpose::MetadataWrite(request) => Some(Input::Done { request, device, outcome }),
             Purpose::Copy(request, slot) => {
                 self.buffers.borrow_mut().swap_slot(slot, &mut io.data);
-                Some(Input::Done { request, outcome })
+                Some(Input::Done { request, device, outcome })
             }
-            Purpose::Compare(request, slots, range) => {
+            Purpose::Compare(request, slots) => {
+                let (start, count) = io.blocks();
+                let range = Extent { start, count };
                 let mut buffers = self.buffers.borrow_mut();
                 buffers.swap_slot(slots[1], &mut io.data);
                 match outcome {
                     Outcome::Success => {
                         Some(Input::Compared { request, differing: buffers.differences(slots, range) })
                     }
-                    _ => Some(Input::Done { request, outcome }),
+                    _ => Some(Input::Done { request, device, outcome }),
                 }
             }
             Purpose::MetadataRead(request) if outcome == Outcome::Success => {
                 Some(Input::MetadataRead { request, bytes: content(&io) })
             }
-            Purpose::MetadataRead(request) => Some(Input::Done { request, outcome }),
+            Purpose::MetadataRead(request) => Some(Input::Done { request, device, outcome }),
             Purpose::EndRequests => None,
         };
         self.put_back(io);

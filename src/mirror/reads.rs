@@ -5,7 +5,7 @@
 
 use crate::configuration::MemberState;
 use crate::extents::Extent;
-use crate::handles::{Device, IoId};
+use crate::handles::{Device, Devices, IoId};
 use crate::input::Outcome;
 use crate::locks::Holder;
 use crate::mutation::{Mutation, is_on};
@@ -76,6 +76,7 @@ impl Running {
     }
 
     /// A member has answered a read.
+    #[inline]
     pub(crate) fn read_done(&mut self, s: &mut Shared, io: IoId, outcome: Outcome) {
         let IoState::Reading { from, lost_caches, failed } = self.io(io).state else {
             unreachable!("an answer to a read that no member has")
@@ -157,7 +158,7 @@ impl Running {
         match device.filter(|_| self.mode == Mode::Serving) {
             Some((to, device)) => {
                 self.io(io).state = IoState::Repairing { failed: failed & !(1 << to), to };
-                s.requests.write(device, Purpose::Repair(io), io, range);
+                s.requests.write(Devices::of(device), Purpose::Repair(io), io, range);
             }
             None => self.end_repair(s, io, Status::Success),
         }
