@@ -37,8 +37,13 @@ impl Mirror {
     fn begin(self: &Rc<Self>, device: Device, purpose: Purpose) -> Box<BackendIo<Pending>> {
         let owner: Rc<dyn Owner> = Rc::<Mirror>::clone(self);
         let pending = Pending { owner: Some(owner), device, purpose };
-        match self.idle.borrow_mut().pop() {
+        let mut idle = self.idle.borrow_mut();
+        match idle.pop() {
             Some(mut io) => {
+                if let Some(next) = idle.last() {
+                    // Soon wanted, and out of the CPU's caches by now.
+                    next.footprint().prefetch();
+                }
                 io.ctx = pending;
                 io
             }
@@ -58,7 +63,7 @@ impl Mirror {
             return self.end_at_once(request, device, Outcome::Failed);
         };
         match self.begin_lent(request, device, io) {
-            Some(io) => open.begin().read_lent(io, range.start, range.count),
+            Some(io) => open.begin(&io).read_lent(io, range.start, range.count),
             None => self.end_at_once(request, device, Outcome::Failed),
         }
     }
@@ -68,7 +73,7 @@ impl Mirror {
         for device in devices.iter() {
             let open = self.open_device(device);
             match open.and_then(|open| Some((open, self.begin_lent(request, device, io)?))) {
-                Some((open, io)) => open.begin().write_lent(io, range.start, range.count),
+                Some((open, io)) => open.begin(&io).write_lent(io, range.start, range.count),
                 None => self.end_at_once(request, device, Outcome::Failed),
             }
         }
@@ -80,7 +85,7 @@ impl Mirror {
             match self.open_device(device) {
                 Some(open) => {
                     let io = self.begin(device, Purpose::Plain(request));
-                    open.begin().write_zeroes(io, range.start, range.count);
+                    open.begin(&io).write_zeroes(io, range.start, range.count);
                 }
                 None => self.end_at_once(request, device, Outcome::Failed),
             }
@@ -96,7 +101,7 @@ impl Mirror {
             }
             Some(open) => {
                 let io = self.begin(device, Purpose::Plain(request));
-                open.begin().flush(io, 0, open.info.num_blocks);
+                open.begin(&io).flush(io, 0, open.info.num_blocks);
             }
             None => self.end_at_once(request, device, Outcome::Failed),
         }
@@ -138,7 +143,7 @@ impl Mirror {
         let mut io = self.begin(device, purpose);
         let bytes = range.count as usize * open.info.block_size as usize;
         if self.buffers.borrow_mut().take_slot(slot, &mut io.data, bytes) {
-            open.begin().read(io, range.start, range.count);
+            open.begin(&io).read(io, range.start, range.count);
         } else {
             spdk::error!("DST mirror {}: slot {} does not take {bytes} bytes", self.name(), slot.0);
             self.put_back(io);
@@ -159,7 +164,7 @@ impl Mirror {
         };
         let mut io = self.begin(device, Purpose::Copy(request, slot));
         self.buffers.borrow_mut().swap_slot(slot, &mut io.data);
-        open.begin().write(io, range.start, range.count);
+        open.begin(&io).write(io, range.start, range.count);
     }
 
     /// Reads or writes metadata, or waits until there is memory for it.
@@ -194,10 +199,10 @@ impl Mirror {
             return false;
         }
         match content {
-            None => open.begin().read(io, range.start, range.count),
+            None => open.begin(&io).read(io, range.start, range.count),
             Some(bytes) => {
                 io.data.copy_in(0, bytes);
-                open.begin().write(io, range.start, range.count);
+                open.begin(&io).write(io, range.start, range.count);
             }
         }
         true
@@ -229,7 +234,10 @@ impl Mirror {
     /// Resets a device, to end its requests, also one that is to be closed.
     pub(crate) fn reset(self: &Rc<Self>, request: RequestId, device: Device) {
         match self.open_or_leaving(device) {
-            Some(open) => open.begin().reset(self.begin(device, Purpose::Plain(request))),
+            Some(open) => {
+                let io = self.begin(device, Purpose::Plain(request));
+                open.begin(&io).reset(io);
+            }
             None => self.end_at_once(request, device, Outcome::Failed),
         }
     }
@@ -237,7 +245,8 @@ impl Mirror {
     /// Resets a device to end its requests. The rules hear of those, and not of the reset.
     pub(crate) fn end_requests(self: &Rc<Self>, device: Device) {
         if let Some(open) = self.open_or_leaving(device) {
-            open.begin().reset(self.begin(device, Purpose::EndRequests));
+            let io = self.begin(device, Purpose::EndRequests);
+            open.begin(&io).reset(io);
         }
     }
 
@@ -274,9 +283,9 @@ impl Mirror {
         let places = self.places.borrow();
         let Some(place) = &places[device.index()] else { return };
         match &place.backing {
-            Backing::Open(open) => open.in_flight.set(open.in_flight.get() - 1),
+            Backing::Open(open) => open.end(),
             Backing::Leaving { open, .. } => {
-                open.in_flight.set(open.in_flight.get() - 1);
+                open.end();
                 drop(places);
                 self.close_if_idle(device);
             }

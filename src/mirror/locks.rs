@@ -94,9 +94,9 @@ impl Locks {
         }
         self.taken[word] &= !bit;
         let lock = self.places[at];
-        self.marks.remove(lock.range);
+        let is_clear = self.marks.remove(lock.range);
         self.waiting -= usize::from(lock.ahead > 0);
-        if self.waiting > 0 {
+        if self.waiting > 0 && !is_clear {
             self.step_up(lock, granted);
         }
     }
@@ -226,12 +226,20 @@ impl Marks {
         is_clear
     }
 
+    /// Takes the marks of a lock away. Returns whether it overlaps no other lock for sure.
     #[inline]
-    fn remove(&mut self, range: Extent) {
-        match self.units(range) {
-            Some(units) => units.for_each(|unit| self.marks[Marks::place(unit)] -= 1),
-            None => self.long -= 1,
+    fn remove(&mut self, range: Extent) -> bool {
+        let Some(units) = self.units(range) else {
+            self.long -= 1;
+            return false;
+        };
+        let mut is_clear = self.long == 0;
+        for unit in units {
+            let marks = &mut self.marks[Marks::place(unit)];
+            *marks -= 1;
+            is_clear &= *marks == 0;
         }
+        is_clear
     }
 }
 

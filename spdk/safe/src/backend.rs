@@ -11,6 +11,7 @@ use libc::iovec;
 pub use spdk_contract::io::IoStatus;
 use spdk_sys as sys;
 
+use crate::cpu::prefetch;
 use crate::dma::{DMA_VEC_MAX, DmaVec, cut};
 use crate::forwarded_io::{ForwardedIo, Loan};
 use crate::open_bdev::SharedDescriptor;
@@ -45,6 +46,25 @@ pub struct BackendIo<T> {
 pub trait BackendDone: Sized + 'static {
     /// The I/O has ended. Called on the thread that submitted it, never inside the submission.
     fn done(io: Box<BackendIo<Self>>, status: IoStatus);
+}
+
+/// Where the memory is that an I/O needs at its end.
+#[derive(Debug, Clone, Copy)]
+pub struct Footprint {
+    io: usize,
+    /// What lends its data; 0: nothing.
+    lender: usize,
+}
+
+impl Footprint {
+    /// Has the CPU load that memory, which need not be there any more. HOT.
+    #[inline]
+    pub fn prefetch(self) {
+        prefetch(self.io);
+        if self.lender != 0 {
+            prefetch(self.lender);
+        }
+    }
 }
 
 /// A channel to a bdev for one SPDK thread. I/O in flight keeps it open.
@@ -90,6 +110,12 @@ impl<T> BackendIo<T> {
             loan: None,
             halves: [iovec { iov_base: ptr::null_mut(), iov_len: 0 }; DMA_VEC_MAX + 1],
         }
+    }
+
+    /// Returns where the memory is that the I/O needs at its end. HOT.
+    #[inline]
+    pub fn footprint(&self) -> Footprint {
+        Footprint { io: ptr::from_ref(self) as usize, lender: self.loan.as_ref().map_or(0, Loan::address) }
     }
 
     /// Returns the first block and the number of blocks of the newest request.
