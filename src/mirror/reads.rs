@@ -43,10 +43,12 @@ impl Running {
         self.rotation = if self.rotation + 1 < self.config.members.len() { self.rotation + 1 } else { 0 };
         let before = readable & ((1 << self.rotation) - 1);
         let mut best: Option<(u32, usize)> = None;
-        for who in each(readable & !before).chain(each(before)) {
-            let busy = s.requests.in_flight(roles.device(who));
-            if best.is_none_or(|(least, _)| busy < least) {
-                best = Some((busy, who));
+        for places in [readable & !before, before] {
+            for who in each(places) {
+                let busy = s.requests.in_flight(roles.device(who));
+                if best.is_none_or(|(least, _)| busy < least) {
+                    best = Some((busy, who));
+                }
             }
         }
         best.map(|(_, who)| (who, roles.device(who)))

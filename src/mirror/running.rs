@@ -371,6 +371,7 @@ impl Running {
     }
 
     /// Completes a user's I/O.
+    #[inline(always)]
     pub(crate) fn complete(&mut self, s: &mut Shared, io: IoId, status: Status) {
         let op = self.io(io).op;
         self.io(io).state = IoState::Free;
