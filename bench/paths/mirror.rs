@@ -19,7 +19,7 @@ const BLOCKS: u64 = 1 << 16;
 pub struct Mirrored {
     mirror: Mirror,
     /// What the members were asked for, the oldest first.
-    requests: VecDeque<RequestId>,
+    requests: VecDeque<(RequestId, Device)>,
     /// The number of I/Os that were completed.
     pub completed: u64,
 }
@@ -71,15 +71,15 @@ impl Mirrored {
     #[inline(never)]
     fn submit(&mut self, op: Op, number: u64, io: u32) {
         let range = Extent::new(block(number), 1);
-        self.mirror.handle(1, Input::Submit { io: IoId(io), op, range });
+        self.mirror.submit(1, IoId(io), op, range);
         self.carry_out();
     }
 
     /// A member answers the oldest request.
     #[inline(never)]
     fn answer(&mut self) {
-        let Some(request) = self.requests.pop_front() else { return };
-        self.mirror.handle(1, Input::Done { request, outcome: Outcome::Success });
+        let Some((request, device)) = self.requests.pop_front() else { return };
+        self.mirror.done(1, request, device, Outcome::Success);
         self.carry_out();
     }
 
@@ -87,8 +87,9 @@ impl Mirrored {
     fn carry_out(&mut self) {
         while let Some(output) = self.mirror.poll_output() {
             match output {
-                Output::Read { request, .. } | Output::Write { request, .. } => {
-                    self.requests.push_back(request);
+                Output::Read { request, device, .. } => self.requests.push_back((request, device)),
+                Output::Write { request, devices, .. } => {
+                    self.requests.extend(devices.iter().map(|device| (request, device)));
                 }
                 Output::Complete { status, .. } => {
                     assert_eq!(status, Status::Success, "no member fails");
@@ -107,9 +108,11 @@ impl Mirrored {
             Output::MetadataRead { request, range, .. } => {
                 Input::MetadataRead { request, bytes: vec![0; range.count as usize * 4096] }
             }
-            Output::Flush { request, .. } => return self.requests.push_back(request),
+            Output::Flush { request, device } => return self.requests.push_back((request, device)),
             Output::Rare(rare) => match *rare {
-                Rare::MetadataWrite { request, .. } => return self.requests.push_back(request),
+                Rare::MetadataWrite { request, device, .. } => {
+                    return self.requests.push_back((request, device));
+                }
                 Rare::Register { .. } | Rare::Log { .. } => return,
                 other => unreachable!("{other:?}, though no member fails"),
             },

@@ -1,11 +1,12 @@
 //! A device of a mirror: the bdev that it is, and what has become of that.
 
-use std::cell::Cell;
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 use dst_mirror::Device;
 use spdk::Errno;
-use spdk::bdev::{BackendChannel, BdevInfo, Desc};
+use spdk::bdev::{BackendChannel, BackendIo, BdevInfo, Desc, Footprint};
 
 use crate::error::Error;
 
@@ -49,8 +50,8 @@ pub struct OpenDevice {
     channel: BackendChannel,
     /// The properties that the bdev had when it was opened.
     pub info: BdevInfo,
-    /// The number of requests that have not ended.
-    pub in_flight: Cell<u32>,
+    /// The requests that have not ended, in the order in which they began.
+    under_way: RefCell<VecDeque<Footprint>>,
 }
 
 impl OpenDevice {
@@ -62,13 +63,28 @@ impl OpenDevice {
         let info = desc.info();
         let channel = desc.handle().channel();
         let channel = channel.map_err(|errno| Error::Open { name: info.name.clone(), errno })?;
-        Ok(OpenDevice { desc, channel, info, in_flight: Cell::new(0) })
+        Ok(OpenDevice { desc, channel, info, under_way: RefCell::default() })
     }
 
-    /// Returns the channel for one more request.
-    pub fn begin(&self) -> &BackendChannel {
-        self.in_flight.set(self.in_flight.get() + 1);
+    /// Returns the channel for one more request. HOT.
+    pub fn begin<T>(&self, io: &BackendIo<T>) -> &BackendChannel {
+        self.under_way.borrow_mut().push_back(io.footprint());
         &self.channel
+    }
+
+    /// A request has ended. Most end in the order in which they began, and the data of others have
+    /// meanwhile pushed the next one out of the CPU's caches: it is fetched now. HOT.
+    pub fn end(&self) {
+        let mut under_way = self.under_way.borrow_mut();
+        assert!(under_way.pop_front().is_some(), "no request is under way");
+        if let Some(next) = under_way.front() {
+            next.prefetch();
+        }
+    }
+
+    /// Returns the number of requests that have not ended.
+    pub fn in_flight(&self) -> usize {
+        self.under_way.borrow().len()
     }
 
     /// Returns the alignment that the bdev requires of data in memory, in bytes.

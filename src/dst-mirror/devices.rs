@@ -188,7 +188,7 @@ impl Mirror {
         let mut places = self.places.borrow_mut();
         let Some(Place { backing, standing, .. }) = &mut places[device.index()] else { return };
         let Backing::Leaving { open, is_removed, .. } = backing else { return };
-        if open.in_flight.get() > 0 {
+        if open.in_flight() > 0 {
             return;
         }
         let why = if *is_removed {
@@ -234,7 +234,7 @@ impl Mirror {
             return;
         }
         for device in Device::all() {
-            if self.open_or_leaving(device).is_some_and(|open| open.in_flight.get() > 0) {
+            if self.open_or_leaving(device).is_some_and(|open| open.in_flight() > 0) {
                 let bdev = self.shown(device);
                 spdk::warn!("DST mirror {}: bdev `{bdev}` is reset, as the mirror is", self.name());
                 self.end_requests(device);

@@ -52,14 +52,14 @@ pub enum DeviceState {
         /// Its own name.
         bdev: String,
         /// The number of requests under way.
-        in_flight: u32,
+        in_flight: usize,
     },
     /// The bdev is closed when its requests have ended.
     Leaving {
         /// Its own name.
         bdev: String,
         /// The number of requests under way.
-        in_flight: u32,
+        in_flight: usize,
     },
 }
 
@@ -72,10 +72,10 @@ impl Mirror {
             let state = match backing {
                 Backing::Waiting { why } => DeviceState::Waiting { why: why.clone() },
                 Backing::Open(open) => {
-                    DeviceState::Open { bdev: open.info.name.clone(), in_flight: open.in_flight.get() }
+                    DeviceState::Open { bdev: open.info.name.clone(), in_flight: open.in_flight() }
                 }
                 Backing::Leaving { open, .. } => {
-                    DeviceState::Leaving { bdev: open.info.name.clone(), in_flight: open.in_flight.get() }
+                    DeviceState::Leaving { bdev: open.info.name.clone(), in_flight: open.in_flight() }
                 }
             };
             Some(DeviceInfo { device, wanted: wanted.text.clone(), state })

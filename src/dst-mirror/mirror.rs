@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use dst_mirror::takeover::Takeover;
-use dst_mirror::{Device, Input, Level, Outcome, Output, Rare, RequestId};
+use dst_mirror::{Device, Extent, Input, IoId, Level, Op, Outcome, Output, Rare, RequestId};
 use spdk::bdev::BackendIo;
 use spdk::clock::now_us;
 
@@ -52,7 +52,7 @@ pub struct Mirror {
     is_carrying: Cell<bool>,
     /// The ends of requests that SPDK was not asked for, to be told when all outputs are carried
     /// out.
-    pub(crate) at_once: RefCell<VecDeque<(RequestId, Outcome)>>,
+    pub(crate) at_once: RefCell<VecDeque<(RequestId, Device, Outcome)>>,
     pub(crate) places: RefCell<Places>,
     /// The takeover of the devices, if the call that made the mirror asked for one.
     pub(crate) takeover: RefCell<Option<Takeover>>,
@@ -211,6 +211,24 @@ impl Mirror {
         self.carry_out();
     }
 
+    /// As [`Mirror::tell`] with [`Input::Done`]. HOT.
+    pub(crate) fn tell_done(self: &Rc<Self>, request: RequestId, device: Device, outcome: Outcome) {
+        if self.is_stopped.get() {
+            return;
+        }
+        self.rules.borrow_mut().done(now_us(), request, device, outcome);
+        self.carry_out();
+    }
+
+    /// As [`Mirror::tell`] with [`Input::Submit`]. HOT.
+    pub(crate) fn tell_submitted(self: &Rc<Self>, io: IoId, op: Op, range: Extent) {
+        if self.is_stopped.get() {
+            return;
+        }
+        self.rules.borrow_mut().submit(now_us(), io, op, range);
+        self.carry_out();
+    }
+
     /// Carries out what the rules have decided. HOT.
     fn carry_out(self: &Rc<Self>) {
         if self.is_carrying.replace(true) {
@@ -224,8 +242,8 @@ impl Mirror {
                 continue;
             }
             let ended = self.at_once.borrow_mut().pop_front();
-            let Some((request, outcome)) = ended else { break };
-            self.rules.borrow_mut().handle(now_us(), Input::Done { request, outcome });
+            let Some((request, device, outcome)) = ended else { break };
+            self.rules.borrow_mut().handle(now_us(), Input::Done { request, device, outcome });
         }
         self.is_carrying.set(false);
     }
@@ -234,8 +252,8 @@ impl Mirror {
     fn carry(self: &Rc<Self>, output: Output) {
         match output {
             Output::Read { request, device, io, range } => self.read(request, device, io, range),
-            Output::Write { request, device, io, range } => self.write(request, device, io, range),
-            Output::WriteZeroes { request, device, range } => self.write_zeroes(request, device, range),
+            Output::Write { request, devices, io, range } => self.write(request, devices, io, range),
+            Output::WriteZeroes { request, devices, range } => self.write_zeroes(request, devices, range),
             Output::Flush { request, device } => self.flush(request, device),
             Output::CopyRead { request, device, slot, range } => {
                 self.copy_read(request, device, slot, range);

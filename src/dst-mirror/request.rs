@@ -5,6 +5,9 @@ use std::rc::Rc;
 use dst_mirror::{Device, Extent, RequestId, SlotId};
 use spdk::bdev::{BackendDone, BackendIo, IoStatus};
 
+// A request's end needs the context and 32 bytes more of a `BackendIo`: see there.
+const _: () = assert!(size_of::<Pending>() <= 32);
+
 /// What a request is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
@@ -17,7 +20,7 @@ pub enum Purpose {
     /// A copy from or to a slot.
     Copy(RequestId, SlotId),
     /// A read into the second slot, which is then compared with the first one.
-    Compare(RequestId, [SlotId; 2], Extent),
+    Compare(RequestId, [SlotId; 2]),
     /// A reset that the rules do not know of.
     EndRequests,
 }

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use dst_mirror::{Device, Extent, Input, IoId, Outcome, RequestId, SlotId};
+use dst_mirror::{Device, Devices, Extent, Input, IoId, Outcome, RequestId, SlotId};
 use spdk::bdev::{BackendIo, IoStatus, IoTypes};
 
 use crate::device::{Backing, OpenDevice, Place};
@@ -37,8 +37,13 @@ impl Mirror {
     fn begin(self: &Rc<Self>, device: Device, purpose: Purpose) -> Box<BackendIo<Pending>> {
         let owner: Rc<dyn Owner> = Rc::<Mirror>::clone(self);
         let pending = Pending { owner: Some(owner), device, purpose };
-        match self.idle.borrow_mut().pop() {
+        let mut idle = self.idle.borrow_mut();
+        match idle.pop() {
             Some(mut io) => {
+                if let Some(next) = idle.last() {
+                    // Soon wanted, and out of the CPU's caches by now.
+                    next.footprint().prefetch();
+                }
                 io.ctx = pending;
                 io
             }
@@ -48,40 +53,42 @@ impl Mirror {
 
     /// Ends a request that SPDK is not asked for. The rules hear of it later.
     #[cold]
-    fn end_at_once(&self, request: RequestId, outcome: Outcome) {
-        self.at_once.borrow_mut().push_back((request, outcome));
+    fn end_at_once(&self, request: RequestId, device: Device, outcome: Outcome) {
+        self.at_once.borrow_mut().push_back((request, device, outcome));
     }
 
     /// Reads into a user's buffer. HOT.
     pub(crate) fn read(self: &Rc<Self>, request: RequestId, device: Device, io: IoId, range: Extent) {
         let Some(open) = self.open_device(device) else {
-            return self.end_at_once(request, Outcome::Failed);
+            return self.end_at_once(request, device, Outcome::Failed);
         };
         match self.begin_lent(request, device, io) {
-            Some(io) => open.begin().read_lent(io, range.start, range.count),
-            None => self.end_at_once(request, Outcome::Failed),
+            Some(io) => open.begin(&io).read_lent(io, range.start, range.count),
+            None => self.end_at_once(request, device, Outcome::Failed),
         }
     }
 
     /// Writes a user's buffer. HOT.
-    pub(crate) fn write(self: &Rc<Self>, request: RequestId, device: Device, io: IoId, range: Extent) {
-        let Some(open) = self.open_device(device) else {
-            return self.end_at_once(request, Outcome::Failed);
-        };
-        match self.begin_lent(request, device, io) {
-            Some(io) => open.begin().write_lent(io, range.start, range.count),
-            None => self.end_at_once(request, Outcome::Failed),
+    pub(crate) fn write(self: &Rc<Self>, request: RequestId, devices: Devices, io: IoId, range: Extent) {
+        for device in devices.iter() {
+            let open = self.open_device(device);
+            match open.and_then(|open| Some((open, self.begin_lent(request, device, io)?))) {
+                Some((open, io)) => open.begin(&io).write_lent(io, range.start, range.count),
+                None => self.end_at_once(request, device, Outcome::Failed),
+            }
         }
     }
 
     /// Fills blocks with zeroes. HOT.
-    pub(crate) fn write_zeroes(self: &Rc<Self>, request: RequestId, device: Device, range: Extent) {
-        match self.open_device(device) {
-            Some(open) => {
-                let io = self.begin(device, Purpose::Plain(request));
-                open.begin().write_zeroes(io, range.start, range.count);
+    pub(crate) fn write_zeroes(self: &Rc<Self>, request: RequestId, devices: Devices, range: Extent) {
+        for device in devices.iter() {
+            match self.open_device(device) {
+                Some(open) => {
+                    let io = self.begin(device, Purpose::Plain(request));
+                    open.begin(&io).write_zeroes(io, range.start, range.count);
+                }
+                None => self.end_at_once(request, device, Outcome::Failed),
             }
-            None => self.end_at_once(request, Outcome::Failed),
         }
     }
 
@@ -90,13 +97,13 @@ impl Mirror {
         match self.open_device(device) {
             // What cannot be flushed has no cache to flush.
             Some(open) if !open.info.supports.contains(IoTypes::FLUSH) => {
-                self.end_at_once(request, Outcome::Success);
+                self.end_at_once(request, device, Outcome::Success);
             }
             Some(open) => {
                 let io = self.begin(device, Purpose::Plain(request));
-                open.begin().flush(io, 0, open.info.num_blocks);
+                open.begin(&io).flush(io, 0, open.info.num_blocks);
             }
-            None => self.end_at_once(request, Outcome::Failed),
+            None => self.end_at_once(request, device, Outcome::Failed),
         }
     }
 
@@ -119,7 +126,7 @@ impl Mirror {
         slots: [SlotId; 2],
         range: Extent,
     ) {
-        self.read_slot(request, device, Purpose::Compare(request, slots, range), slots[1], range);
+        self.read_slot(request, device, Purpose::Compare(request, slots), slots[1], range);
     }
 
     fn read_slot(
@@ -131,16 +138,16 @@ impl Mirror {
         range: Extent,
     ) {
         let Some(open) = self.open_device(device) else {
-            return self.end_at_once(request, Outcome::Failed);
+            return self.end_at_once(request, device, Outcome::Failed);
         };
         let mut io = self.begin(device, purpose);
         let bytes = range.count as usize * open.info.block_size as usize;
         if self.buffers.borrow_mut().take_slot(slot, &mut io.data, bytes) {
-            open.begin().read(io, range.start, range.count);
+            open.begin(&io).read(io, range.start, range.count);
         } else {
             spdk::error!("DST mirror {}: slot {} does not take {bytes} bytes", self.name(), slot.0);
             self.put_back(io);
-            self.end_at_once(request, Outcome::Failed);
+            self.end_at_once(request, device, Outcome::Failed);
         }
     }
 
@@ -153,11 +160,11 @@ impl Mirror {
         range: Extent,
     ) {
         let Some(open) = self.open_device(device) else {
-            return self.end_at_once(request, Outcome::Failed);
+            return self.end_at_once(request, device, Outcome::Failed);
         };
         let mut io = self.begin(device, Purpose::Copy(request, slot));
         self.buffers.borrow_mut().swap_slot(slot, &mut io.data);
-        open.begin().write(io, range.start, range.count);
+        open.begin(&io).write(io, range.start, range.count);
     }
 
     /// Reads or writes metadata, or waits until there is memory for it.
@@ -171,7 +178,7 @@ impl Mirror {
     fn try_metadata(self: &Rc<Self>, wanted: &Metadata) -> bool {
         let &Metadata { request, device, range, ref content } = wanted;
         let Some(open) = self.open_device(device) else {
-            self.end_at_once(request, Outcome::Failed);
+            self.end_at_once(request, device, Outcome::Failed);
             return true;
         };
         let len = range.count as usize * open.info.block_size as usize;
@@ -179,7 +186,7 @@ impl Mirror {
             || content.as_ref().is_some_and(|bytes| bytes.len() != len)
         {
             spdk::error!("DST mirror {}: metadata of {len} bytes do not fit", self.name());
-            self.end_at_once(request, Outcome::Failed);
+            self.end_at_once(request, device, Outcome::Failed);
             return true;
         }
         let purpose = match content {
@@ -192,10 +199,10 @@ impl Mirror {
             return false;
         }
         match content {
-            None => open.begin().read(io, range.start, range.count),
+            None => open.begin(&io).read(io, range.start, range.count),
             Some(bytes) => {
                 io.data.copy_in(0, bytes);
-                open.begin().write(io, range.start, range.count);
+                open.begin(&io).write(io, range.start, range.count);
             }
         }
         true
@@ -207,7 +214,7 @@ impl Mirror {
         self.wanting_memory.borrow_mut().retain(|wanted| {
             let is_kept = wanted.device != device;
             if !is_kept {
-                self.end_at_once(wanted.request, Outcome::Failed);
+                self.end_at_once(wanted.request, device, Outcome::Failed);
             }
             is_kept
         });
@@ -227,15 +234,19 @@ impl Mirror {
     /// Resets a device, to end its requests, also one that is to be closed.
     pub(crate) fn reset(self: &Rc<Self>, request: RequestId, device: Device) {
         match self.open_or_leaving(device) {
-            Some(open) => open.begin().reset(self.begin(device, Purpose::Plain(request))),
-            None => self.end_at_once(request, Outcome::Failed),
+            Some(open) => {
+                let io = self.begin(device, Purpose::Plain(request));
+                open.begin(&io).reset(io);
+            }
+            None => self.end_at_once(request, device, Outcome::Failed),
         }
     }
 
     /// Resets a device to end its requests. The rules hear of those, and not of the reset.
     pub(crate) fn end_requests(self: &Rc<Self>, device: Device) {
         if let Some(open) = self.open_or_leaving(device) {
-            open.begin().reset(self.begin(device, Purpose::EndRequests));
+            let io = self.begin(device, Purpose::EndRequests);
+            open.begin(&io).reset(io);
         }
     }
 
@@ -247,11 +258,24 @@ impl Mirror {
         }
     }
 
-    /// Keeps a request that is not in use. HOT.
+    /// Keeps a request that is not in use.
     fn put_back(&self, mut io: Box<BackendIo<Pending>>) {
         io.data.release();
         io.ctx.owner = None;
         self.idle.borrow_mut().push(io);
+    }
+
+    /// A request has ended that has no memory of the mirror's. HOT.
+    fn plain_ended(
+        self: Rc<Self>,
+        io: Box<BackendIo<Pending>>,
+        request: RequestId,
+        device: Device,
+        outcome: Outcome,
+    ) {
+        self.idle.borrow_mut().push(io);
+        self.has_left(device);
+        self.tell_done(request, device, outcome);
     }
 
     /// A request has left its device. HOT.
@@ -259,9 +283,9 @@ impl Mirror {
         let places = self.places.borrow();
         let Some(place) = &places[device.index()] else { return };
         match &place.backing {
-            Backing::Open(open) => open.in_flight.set(open.in_flight.get() - 1),
+            Backing::Open(open) => open.end(),
             Backing::Leaving { open, .. } => {
-                open.in_flight.set(open.in_flight.get() - 1);
+                open.end();
                 drop(places);
                 self.close_if_idle(device);
             }
@@ -276,27 +300,28 @@ impl Owner for Mirror {
         let Pending { device, purpose, .. } = io.ctx;
         let outcome = if status == IoStatus::Success { Outcome::Success } else { Outcome::Failed };
         let input = match purpose {
-            Purpose::Plain(request) | Purpose::MetadataWrite(request) => {
-                Some(Input::Done { request, outcome })
-            }
+            Purpose::Plain(request) => return self.plain_ended(io, request, device, outcome),
+            Purpose::MetadataWrite(request) => Some(Input::Done { request, device, outcome }),
             Purpose::Copy(request, slot) => {
                 self.buffers.borrow_mut().swap_slot(slot, &mut io.data);
-                Some(Input::Done { request, outcome })
+                Some(Input::Done { request, device, outcome })
             }
-            Purpose::Compare(request, slots, range) => {
+            Purpose::Compare(request, slots) => {
+                let (start, count) = io.blocks();
+                let range = Extent { start, count };
                 let mut buffers = self.buffers.borrow_mut();
                 buffers.swap_slot(slots[1], &mut io.data);
                 match outcome {
                     Outcome::Success => {
                         Some(Input::Compared { request, differing: buffers.differences(slots, range) })
                     }
-                    _ => Some(Input::Done { request, outcome }),
+                    _ => Some(Input::Done { request, device, outcome }),
                 }
             }
             Purpose::MetadataRead(request) if outcome == Outcome::Success => {
                 Some(Input::MetadataRead { request, bytes: content(&io) })
             }
-            Purpose::MetadataRead(request) => Some(Input::Done { request, outcome }),
+            Purpose::MetadataRead(request) => Some(Input::Done { request, device, outcome }),
             Purpose::EndRequests => None,
         };
         self.put_back(io);

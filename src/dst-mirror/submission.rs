@@ -6,7 +6,7 @@
 
 use std::rc::Rc;
 
-use dst_mirror::{Extent, Input, IoId, Op, Status};
+use dst_mirror::{Extent, IoId, Op, Status};
 use spdk::bdev::IoStatus;
 use spdk::bdev_io::IoKind;
 use spdk::clock::now_us;
@@ -58,7 +58,7 @@ impl Mirror {
         if op == Op::WriteZeroes {
             return self.zero(io, range);
         }
-        self.tell(Input::Submit { io, op, range });
+        self.tell_submitted(io, op, range);
     }
 
     /// Sets the length of the pieces in which blocks are zeroed.
@@ -72,7 +72,7 @@ impl Mirror {
         // Beyond the end, or of a mirror that has ended, the rules fail it.
         let count = if longest == 0 { range.count } else { range.count.min(longest) };
         self.users.borrow_mut().set_left(io, range.count - count);
-        self.tell(Input::Submit { io, op: Op::WriteZeroes, range: Extent { start: range.start, count } });
+        self.tell_submitted(io, Op::WriteZeroes, Extent { start: range.start, count });
     }
 
     /// Goes on with blocks that are to be zeroed, as long as nobody waits for the end.

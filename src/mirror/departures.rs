@@ -253,7 +253,7 @@ impl Running {
             let io = crate::handles::IoId(id);
             match self.io(io).state {
                 IoState::Free
-                | IoState::Writing { .. }
+                | IoState::Writing
                 | IoState::Reading { .. }
                 | IoState::RepairReading { .. }
                 | IoState::Repairing { .. } => {}

@@ -28,6 +28,61 @@ impl Device {
     }
 }
 
+/// A set of devices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Devices(u16);
+
+// A bit each.
+const _: () = assert!(Device::COUNT <= u16::BITS as usize);
+
+impl Devices {
+    /// No device.
+    pub const NONE: Devices = Devices(0);
+
+    /// Returns the set with this device alone.
+    #[inline]
+    pub const fn of(device: Device) -> Devices {
+        Devices(1 << device.0)
+    }
+
+    /// Returns the set with this device, too.
+    #[inline]
+    #[must_use]
+    pub fn with(self, device: Device) -> Devices {
+        Devices(self.0 | Devices::of(device).0)
+    }
+
+    /// Returns the set without this device.
+    #[inline]
+    #[must_use]
+    pub fn without(self, device: Device) -> Devices {
+        Devices(self.0 & !Devices::of(device).0)
+    }
+
+    /// Returns whether the device is in the set.
+    #[inline]
+    pub fn contains(self, device: Device) -> bool {
+        self.0 & Devices::of(device).0 != 0
+    }
+
+    /// Returns whether no device is in the set.
+    #[inline]
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Returns the devices of the set, in ascending order.
+    #[inline]
+    pub fn iter(self) -> impl Iterator<Item = Device> {
+        let mut left = self.0;
+        std::iter::from_fn(move || {
+            let device = (left != 0).then(|| Device(left.trailing_zeros() as u8))?;
+            left &= left - 1;
+            Some(device)
+        })
+    }
+}
+
 impl fmt::Display for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
@@ -42,8 +97,8 @@ impl fmt::Display for Device {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct IoId(pub u32);
 
-/// A request to a device, by a number below [`crate::Mirror::requests_max`]. The number is free again
-/// once the driver has reported the end of the request.
+/// A request to a device, or a write to several, by a number below [`crate::Mirror::requests_max`]. The
+/// number is free again once the driver has reported the end of the request at each device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u32);
 

@@ -76,11 +76,13 @@ pub enum Input {
         /// [`crate::Mirror::io_blocks_max`] for a write.
         range: Extent,
     },
-    /// A request other than [`crate::Output::MetadataRead`] and [`crate::Output::CompareRead`] has ended,
-    /// or one of these has failed.
+    /// A request other than [`crate::Output::MetadataRead`] and [`crate::Output::CompareRead`] has ended
+    /// at a device, or one of these has failed.
     Done {
         /// The request.
         request: RequestId,
+        /// The device.
+        device: Device,
         /// How.
         outcome: Outcome,
     },

@@ -79,7 +79,7 @@ pub use configuration::{
 pub use differences::differences;
 pub use extents::{Extent, Extents};
 pub use generation::{Generation, Generations, Relation};
-pub use handles::{Device, IoId, RequestId, SlotId};
+pub use handles::{Device, Devices, IoId, RequestId, SlotId};
 pub use ids::{MemberId, MirrorId};
 pub use input::{Input, Op, Outcome};
 pub use mirror::Mirror;

@@ -2,9 +2,10 @@
 //! those that overlap.
 //!
 //! Each holder counts those before it that overlap its range, and has the lock when none is left.
-//! Nearly always there is none: then a lock and an unlock look at no other holder. Marks show that a
-//! range meets no other one, and otherwise all holders are looked at: with the number of I/O that a
-//! mirror has at once, this costs less than a tree would.
+//! Nearly always there is none: then a lock and an unlock look at no other holder, not even at their
+//! memory, which the data of the I/O have pushed out of the CPU's caches. Marks show that a range meets
+//! no other one, and otherwise all holders are looked at: with the number of I/O that a mirror has at
+//! once, this costs less than a tree would.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -23,23 +24,17 @@ pub(crate) enum Holder {
     Verification,
 }
 
-/// The end of the list of locks.
-const END: u32 = u32::MAX;
-
 /// What a holder has or waits for.
 #[derive(Debug, Clone, Copy)]
 struct Lock {
     range: Extent,
+    /// The number of locks that arrived before this one.
+    arrival: u64,
     /// The number of earlier locks that overlap this one.
     ahead: u32,
-    /// Whether the holder has or waits for a lock.
-    is_there: bool,
-    /// The places of the locks that arrived just before and just after this one.
-    before: u32,
-    after: u32,
 }
 
-const FREE: Lock = Lock { range: Extent::new(0, 0), ahead: 0, is_there: false, before: END, after: END };
+const FREE: Lock = Lock { range: Extent::new(0, 0), arrival: 0, ahead: 0 };
 
 /// The locked ranges of a mirror, and those that wait.
 #[derive(Debug)]
@@ -48,9 +43,10 @@ pub(crate) struct Locks {
     places: Vec<Lock>,
     /// The number of users' I/O.
     ios: usize,
-    /// The places of the locks that arrived first and last.
-    first: u32,
-    last: u32,
+    /// A bit for each place: whether the holder has or waits for a lock.
+    taken: Vec<u64>,
+    /// The number of locks that have arrived.
+    arrivals: u64,
     /// The number of locks that were not granted.
     waiting: usize,
     marks: Marks,
@@ -60,12 +56,13 @@ impl Locks {
     /// Returns locks for users' I/O and slots, by number, and for a verification, of blocks of
     /// `block_size` bytes.
     pub(crate) fn new(ios: usize, slots: usize, block_size: u32) -> Locks {
-        let (first, last) = (END, END);
+        let places = ios + slots + 1;
+        assert!(places <= usize::from(u16::MAX), "{places} locks, more than a mark counts");
         Locks {
-            places: vec![FREE; ios + slots + 1],
+            places: vec![FREE; places],
             ios,
-            first,
-            last,
+            taken: vec![0; places.div_ceil(64)],
+            arrivals: 0,
             waiting: 0,
             marks: Marks::new(block_size),
         }
@@ -77,13 +74,11 @@ impl Locks {
     pub(crate) fn lock(&mut self, holder: Holder, range: Extent) -> bool {
         let ahead = if self.marks.add(range) { 0 } else { self.count_overlapping(range) };
         let at = self.place(holder);
-        assert!(!self.places[at].is_there, "{holder:?} locks twice");
-        self.places[at] = Lock { range, ahead, is_there: true, before: self.last, after: END };
-        match self.last {
-            END => self.first = at as u32,
-            last => self.places[last as usize].after = at as u32,
-        }
-        self.last = at as u32;
+        let (word, bit) = (at / 64, 1 << (at % 64));
+        assert!(self.taken[word] & bit == 0, "{holder:?} locks twice");
+        self.taken[word] |= bit;
+        self.places[at] = Lock { range, arrival: self.arrivals, ahead };
+        self.arrivals += 1;
         self.waiting += usize::from(ahead > 0);
         ahead == 0
     }
@@ -93,51 +88,41 @@ impl Locks {
     #[inline]
     pub(crate) fn unlock(&mut self, holder: Holder, granted: &mut VecDeque<Holder>) {
         let at = self.place(holder);
-        let Lock { range, ahead, is_there, before, after } = self.places[at];
-        if !is_there {
+        let (word, bit) = (at / 64, 1 << (at % 64));
+        if self.taken[word] & bit == 0 {
             return;
         }
-        self.places[at].is_there = false;
-        match before {
-            END => self.first = after,
-            before => self.places[before as usize].after = after,
-        }
-        match after {
-            END => self.last = before,
-            after => self.places[after as usize].before = before,
-        }
-        self.marks.remove(range);
-        self.waiting -= usize::from(ahead > 0);
-        if self.waiting > 0 {
-            self.step_up(after, range, granted);
+        self.taken[word] &= !bit;
+        let lock = self.places[at];
+        let is_clear = self.marks.remove(lock.range);
+        self.waiting -= usize::from(lock.ahead > 0);
+        if self.waiting > 0 && !is_clear {
+            self.step_up(lock, granted);
         }
     }
 
-    /// A lock of this range is gone, behind which were the locks from the place `next` on.
-    fn step_up(&mut self, mut next: u32, range: Extent, granted: &mut VecDeque<Holder>) {
-        while next != END {
-            let at = next as usize;
+    /// A lock is gone, and those that wait for it step up.
+    fn step_up(&mut self, gone: Lock, granted: &mut VecDeque<Holder>) {
+        let before = granted.len();
+        for at in each(&self.taken) {
             let lock = &mut self.places[at];
-            next = lock.after;
-            if !lock.range.overlaps(range) {
+            if lock.arrival < gone.arrival || !lock.range.overlaps(gone.range) {
                 continue;
             }
             lock.ahead -= 1;
             if lock.ahead == 0 {
                 self.waiting -= 1;
-                granted.push_back(self.holder(at));
+                granted.push_back(holder(at, self.ios, self.places.len()));
             }
+        }
+        if granted.len() > before + 1 {
+            let arrival = |holder: &Holder| self.places[self.place(*holder)].arrival;
+            granted.make_contiguous()[before..].sort_unstable_by_key(arrival);
         }
     }
 
     fn count_overlapping(&self, range: Extent) -> u32 {
-        let (mut next, mut count) = (self.first, 0);
-        while next != END {
-            let lock = &self.places[next as usize];
-            count += u32::from(lock.range.overlaps(range));
-            next = lock.after;
-        }
-        count
+        each(&self.taken).map(|at| u32::from(self.places[at].range.overlaps(range))).sum()
     }
 
     #[inline]
@@ -149,28 +134,43 @@ impl Locks {
         }
     }
 
-    fn holder(&self, at: usize) -> Holder {
-        if at < self.ios {
-            Holder::Io(IoId(at as u32))
-        } else if at + 1 < self.places.len() {
-            Holder::Slot(SlotId((at - self.ios) as u16))
-        } else {
-            Holder::Verification
-        }
-    }
-
     /// Returns whether a holder has or waits for a lock.
     #[cfg(test)]
     fn has(&self, holder: Holder) -> bool {
-        self.places[self.place(holder)].is_there
+        let at = self.place(holder);
+        self.taken[at / 64] & 1 << (at % 64) != 0
     }
+}
+
+/// Returns the holder at one of so many places, of which those of users' I/O are the first.
+fn holder(at: usize, ios: usize, places: usize) -> Holder {
+    if at < ios {
+        Holder::Io(IoId(at as u32))
+    } else if at + 1 < places {
+        Holder::Slot(SlotId((at - ios) as u16))
+    } else {
+        Holder::Verification
+    }
+}
+
+/// Returns the places whose bits are set, in ascending order.
+fn each(taken: &[u64]) -> impl Iterator<Item = usize> {
+    taken.iter().enumerate().flat_map(|(word, &bits)| {
+        let mut left = bits;
+        std::iter::from_fn(move || {
+            let bit = (left != 0).then(|| left.trailing_zeros() as usize)?;
+            left &= left - 1;
+            Some(word * 64 + bit)
+        })
+    })
 }
 
 /// For each lock, a mark for each of its units: a range without marks overlaps no lock. Units share
 /// marks, so one with marks need not overlap any.
 #[derive(Debug)]
 struct Marks {
-    marks: Box<[u32; Marks::COUNT]>,
+    /// No more than there are locks: the units of one have different marks.
+    marks: Box<[u16; Marks::COUNT]>,
     /// The binary logarithm of the number of blocks in a unit.
     shift: u32,
     /// The number of locks that are too long to have marks.
@@ -179,8 +179,8 @@ struct Marks {
 
 impl Marks {
     /// The number of marks, a power of two. With 128 writes of a unit each under way, a random one
-    /// meets another one's mark once in 16 times; the marks have 8 KiB.
-    const COUNT: usize = 2048;
+    /// meets another one's mark once in 32 times; the marks have 8 KiB.
+    const COUNT: usize = 4096;
 
     /// The size of a unit in bytes: the usual block of a file system, so that neighbours that are
     /// written at once do not share marks.
@@ -226,12 +226,20 @@ impl Marks {
         is_clear
     }
 
+    /// Takes the marks of a lock away. Returns whether it overlaps no other lock for sure.
     #[inline]
-    fn remove(&mut self, range: Extent) {
-        match self.units(range) {
-            Some(units) => units.for_each(|unit| self.marks[Marks::place(unit)] -= 1),
-            None => self.long -= 1,
+    fn remove(&mut self, range: Extent) -> bool {
+        let Some(units) = self.units(range) else {
+            self.long -= 1;
+            return false;
+        };
+        let mut is_clear = self.long == 0;
+        for unit in units {
+            let marks = &mut self.marks[Marks::place(unit)];
+            *marks -= 1;
+            is_clear &= *marks == 0;
         }
+        is_clear
     }
 }
 
@@ -306,7 +314,8 @@ mod tests {
             let mut locks = locks(block_size);
             let mut arrivals: Vec<(Holder, Extent, bool)> = Vec::new();
             for (id, (start, count, leaves)) in steps.into_iter().enumerate() {
-                let (holder, range) = (io(id as u32), Extent::new(start * count.min(6), count));
+                // Each once, in another order than that of arrival.
+                let (holder, range) = (io(id as u32 * 37 % 64), Extent::new(start * count.min(6), count));
                 let is_free = arrivals.iter().all(|(_, other, _)| !other.overlaps(range));
                 prop_assert_eq!(locks.lock(holder, range), is_free);
                 arrivals.push((holder, range, is_free));
@@ -328,7 +337,8 @@ mod tests {
             for (holder, ..) in arrivals {
                 locks.unlock(holder, &mut VecDeque::new());
             }
-            prop_assert_eq!((locks.first, locks.last, locks.waiting, locks.marks.long), (END, END, 0, 0));
+            prop_assert_eq!((locks.waiting, locks.marks.long), (0, 0));
+            prop_assert!(locks.taken.iter().all(|&bits| bits == 0), "a lock that is gone");
             prop_assert!(locks.marks.marks.iter().all(|&marks| marks == 0), "a mark of a lock that is gone");
         }
     }

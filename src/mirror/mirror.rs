@@ -13,7 +13,7 @@ use crate::mutation::{Mutation, is_on};
 use crate::options::Options;
 use crate::output::{Output, Rare, Status};
 use crate::report::{Condition, Counts, MemberReport, Report, State, WitnessReport};
-use crate::requests::{Purpose, Requests};
+use crate::requests::{Answer, Purpose, Requests};
 use crate::running::{Mode, Port, Running, WITNESS, in_sync};
 use crate::shared::{Link, Shared};
 
@@ -64,20 +64,26 @@ impl Mirror {
 
     /// Tells the mirror what has happened at the time `now`, in µs of any clock that does not go
     /// back.
-    #[inline]
     pub fn handle(&mut self, now: u64, input: Input) {
-        let requests = &mut self.shared.requests;
-        requests.now = requests.now.max(now);
-        // What each I/O brings takes no detour through the rest.
         match input {
-            Input::Submit { io, op, range } => self.submit(io, op, range),
-            Input::Done { request, outcome } => self.ended(request, outcome),
-            other => self.happened(other),
+            Input::Submit { io, op, range } => self.submit(now, io, op, range),
+            Input::Done { request, device, outcome } => self.done(now, request, device, outcome),
+            other => {
+                self.pass(now);
+                self.happened(other);
+            }
         }
     }
 
-    /// A user's I/O.
-    fn submit(&mut self, io: IoId, op: Op, range: Extent) {
+    #[inline]
+    fn pass(&mut self, now: u64) {
+        let requests = &mut self.shared.requests;
+        requests.now = requests.now.max(now);
+    }
+
+    /// As [`Mirror::handle`] with [`Input::Submit`], which each I/O brings: without the way around.
+    pub fn submit(&mut self, now: u64, io: IoId, op: Op, range: Extent) {
+        self.pass(now);
         match &mut self.phase {
             Phase::Running(running) => {
                 running.submit(&mut self.shared, io, op, range);
@@ -87,13 +93,25 @@ impl Mirror {
         }
     }
 
-    /// A request has ended.
-    fn ended(&mut self, request: RequestId, outcome: Outcome) {
-        let (device, purpose) = self.shared.requests.end(request);
+    /// As [`Mirror::handle`] with [`Input::Done`], which each I/O brings: without the way around.
+    #[inline]
+    pub fn done(&mut self, now: u64, request: RequestId, device: Device, outcome: Outcome) {
+        self.pass(now);
+        let s = &mut self.shared;
+        let has_succeeded = outcome == Outcome::Success;
+        let succeeded = match s.slots[device.index()].who {
+            Some(who) if has_succeeded => 1 << who,
+            _ => 0,
+        };
+        let answer = s.requests.end(request, device, succeeded);
+        if has_succeeded && !answer.is_last {
+            // A write that other members still have: nothing waits for this one's answer.
+            return;
+        }
         if outcome == Outcome::Refused {
             self.refused(device);
         }
-        self.done(device, purpose, outcome);
+        self.tell_waiting(device, outcome, answer);
         self.settle();
     }
 
@@ -103,7 +121,8 @@ impl Mirror {
         match input {
             Input::Submit { .. } | Input::Done { .. } => unreachable!("they do not come here"),
             Input::MetadataRead { request, bytes } => {
-                let (device, _) = s.requests.end(request);
+                let device = s.requests.device(request);
+                s.requests.end(request, device, 0);
                 if !s.supply(device, &bytes) {
                     match &mut self.phase {
                         Phase::Creating(creating) => {
@@ -118,7 +137,7 @@ impl Mirror {
                 self.take_step();
             }
             Input::Compared { request, differing } => {
-                s.requests.end(request);
+                s.requests.end(request, s.requests.device(request), 0);
                 if let Phase::Running(running) = &mut self.phase {
                     running.verify_done(s, Outcome::Success, differing);
                 }
@@ -224,15 +243,16 @@ impl Mirror {
 
     /// Tells those who have waited for a request that it has ended.
     #[inline]
-    fn done(&mut self, device: Device, purpose: Purpose, outcome: Outcome) {
+    fn tell_waiting(&mut self, device: Device, outcome: Outcome, answer: Answer) {
         let s = &mut self.shared;
+        let purpose = answer.purpose;
         let Phase::Running(running) = &mut self.phase else {
             return self.done_before(device, purpose, outcome);
         };
         let who = s.slots[device.index()].who;
         match (purpose, who) {
             (Purpose::Read(io), _) => running.read_done(s, io, outcome),
-            (Purpose::Write(io), Some(who)) => running.write_done(s, io, who, outcome),
+            (Purpose::Write(io), Some(who)) => running.write_done(s, io, who, outcome, answer),
             (Purpose::Repair(io), _) => running.repair_done(s, io, outcome),
             (Purpose::Flush(number), Some(who)) => running.flush_done(s, number, who, outcome),
             (Purpose::Copy(slot), _) => running.copy_done(s, slot, device, outcome),

@@ -1,10 +1,11 @@
 //! What a mirror wants done. The driver carries it out in the order in which it comes.
 //!
-//! Each request ends with exactly one [`crate::Input::Done`], [`crate::Input::MetadataRead`] or
-//! [`crate::Input::Compared`], which the driver never reports while it is carrying out an output.
+//! Each request ends at each of its devices with exactly one [`crate::Input::Done`],
+//! [`crate::Input::MetadataRead`] or [`crate::Input::Compared`], which the driver never reports while it
+//! is carrying out an output.
 
 use crate::extents::Extent;
-use crate::handles::{Device, IoId, RequestId, SlotId};
+use crate::handles::{Device, Devices, IoId, RequestId, SlotId};
 use crate::ids::MirrorId;
 
 /// How a user's I/O has ended.
@@ -39,24 +40,24 @@ pub enum Output {
         /// The blocks.
         range: Extent,
     },
-    /// Write the buffer of the user's I/O, which has the same range. The I/O is a write, or a read
-    /// whose blocks another member could not read.
+    /// Write the buffer of the user's I/O, which has the same range, to each of some devices. The I/O is
+    /// a write, or a read whose blocks another member could not read.
     Write {
         /// The request.
         request: RequestId,
-        /// The device.
-        device: Device,
+        /// The devices: at least one.
+        devices: Devices,
         /// The user's I/O.
         io: IoId,
         /// The blocks.
         range: Extent,
     },
-    /// Fill the range with zeroes.
+    /// Fill the range with zeroes, on each of some devices.
     WriteZeroes {
         /// The request.
         request: RequestId,
-        /// The device.
-        device: Device,
+        /// The devices: at least one.
+        devices: Devices,
         /// The blocks.
         range: Extent,
     },

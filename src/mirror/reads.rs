@@ -5,7 +5,7 @@
 
 use crate::configuration::MemberState;
 use crate::extents::Extent;
-use crate::handles::{Device, IoId};
+use crate::handles::{Device, Devices, IoId};
 use crate::input::Outcome;
 use crate::locks::Holder;
 use crate::mutation::{Mutation, is_on};
@@ -43,10 +43,12 @@ impl Running {
         self.rotation = if self.rotation + 1 < self.config.members.len() { self.rotation + 1 } else { 0 };
         let before = readable & ((1 << self.rotation) - 1);
         let mut best: Option<(u32, usize)> = None;
-        for who in each(readable & !before).chain(each(before)) {
-            let busy = s.requests.in_flight(roles.device(who));
-            if best.is_none_or(|(least, _)| busy < least) {
-                best = Some((busy, who));
+        for places in [readable & !before, before] {
+            for who in each(places) {
+                let busy = s.requests.in_flight(roles.device(who));
+                if best.is_none_or(|(least, _)| busy < least) {
+                    best = Some((busy, who));
+                }
             }
         }
         best.map(|(_, who)| (who, roles.device(who)))
@@ -76,6 +78,7 @@ impl Running {
     }
 
     /// A member has answered a read.
+    #[inline]
     pub(crate) fn read_done(&mut self, s: &mut Shared, io: IoId, outcome: Outcome) {
         let IoState::Reading { from, lost_caches, failed } = self.io(io).state else {
             unreachable!("an answer to a read that no member has")
@@ -157,7 +160,7 @@ impl Running {
         match device.filter(|_| self.mode == Mode::Serving) {
             Some((to, device)) => {
                 self.io(io).state = IoState::Repairing { failed: failed & !(1 << to), to };
-                s.requests.write(device, Purpose::Repair(io), io, range);
+                s.requests.write(Devices::of(device), Purpose::Repair(io), io, range);
             }
             None => self.end_repair(s, io, Status::Success),
         }

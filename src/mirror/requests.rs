@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 
 use crate::extents::Extent;
-use crate::handles::{Device, IoId, RequestId, SlotId};
+use crate::handles::{Device, Devices, IoId, RequestId, SlotId};
 use crate::output::{Level, Output, Rare, Status};
+use crate::ports::Places;
 
 /// What a request is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,9 +36,25 @@ pub(crate) enum Purpose {
 
 #[derive(Debug, Clone, Copy)]
 struct Request {
-    device: Device,
+    /// The devices that have not answered; none: there is no such request.
+    devices: Devices,
+    /// The places of those that have carried it out.
+    succeeded: Places,
     purpose: Purpose,
     since: u64,
+}
+
+const NONE: Request = Request { devices: Devices::NONE, succeeded: 0, purpose: Purpose::Load, since: 0 };
+
+/// The answer of a device to a request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Answer {
+    /// What the request is for.
+    pub(crate) purpose: Purpose,
+    /// Whether no device has the request any more.
+    pub(crate) is_last: bool,
+    /// The places of the devices that have carried the request out so far.
+    pub(crate) succeeded: Places,
 }
 
 /// The requests of one mirror and its outputs.
@@ -45,7 +62,7 @@ struct Request {
 pub(crate) struct Requests {
     /// The time of the last input, in µs.
     pub(crate) now: u64,
-    outstanding: Vec<Option<Request>>,
+    outstanding: Vec<Request>,
     free: Vec<u32>,
     in_flight: [u32; Device::COUNT],
     resets: [bool; Device::COUNT],
@@ -57,7 +74,7 @@ impl Requests {
     pub(crate) fn new(max: u32) -> Requests {
         Requests {
             now: 0,
-            outstanding: vec![None; max as usize],
+            outstanding: vec![NONE; max as usize],
             free: (0..max).rev().collect(),
             in_flight: [0; Device::COUNT],
             resets: [false; Device::COUNT],
@@ -69,7 +86,7 @@ impl Requests {
     pub(crate) fn grow(&mut self, max: u32) {
         let before = self.max();
         if max > before {
-            self.outstanding.resize(max as usize, None);
+            self.outstanding.resize(max as usize, NONE);
             self.free.extend((before..max).rev());
         }
     }
@@ -91,29 +108,60 @@ impl Requests {
         self.in_flight[device.index()]
     }
 
-    /// Begins a request. `Requests::max` is computed such that there is always a free one.
+    /// Begins a request to one device.
     #[inline]
     fn begin(&mut self, device: Device, purpose: Purpose) -> RequestId {
-        let id = self.free.pop().expect("no more requests than the sum of what each part may have");
-        self.outstanding[id as usize] = Some(Request { device, purpose, since: self.now });
         self.in_flight[device.index()] += 1;
+        self.add(Devices::of(device), purpose)
+    }
+
+    /// Begins a request to several devices.
+    #[inline]
+    fn begin_at(&mut self, devices: Devices, purpose: Purpose) -> RequestId {
+        debug_assert!(!devices.is_empty(), "a request to no device");
+        for device in devices.iter() {
+            self.in_flight[device.index()] += 1;
+        }
+        self.add(devices, purpose)
+    }
+
+    /// Adds a request. `Requests::max` is computed such that there is always a free one.
+    #[inline]
+    fn add(&mut self, devices: Devices, purpose: Purpose) -> RequestId {
+        let id = self.free.pop().expect("no more requests than the sum of what each part may have");
+        self.outstanding[id as usize] = Request { devices, succeeded: 0, purpose, since: self.now };
         RequestId(id)
     }
 
-    /// A request has ended. Returns its device and what it was for.
+    /// A request has ended at a device. `succeeded` is the device's place if it has carried the request
+    /// out, or else nothing.
     ///
     /// # Panics
-    /// If the request is not outstanding.
-    #[inline]
-    pub(crate) fn end(&mut self, request: RequestId) -> (Device, Purpose) {
-        let ended = self.outstanding[request.0 as usize].take();
-        let Request { device, purpose, .. } = ended.expect("a request that is outstanding");
-        self.free.push(request.0);
-        match purpose {
+    /// If the device does not have the request.
+    #[inline(always)]
+    pub(crate) fn end(&mut self, request: RequestId, device: Device, succeeded: Places) -> Answer {
+        let found = &mut self.outstanding[request.0 as usize];
+        assert!(found.devices.contains(device), "a device ends a request that it does not have");
+        found.devices = found.devices.without(device);
+        found.succeeded |= succeeded;
+        let is_last = found.devices.is_empty();
+        if is_last {
+            self.free.push(request.0);
+        }
+        match found.purpose {
             Purpose::Reset => self.resets[device.index()] = false,
             _ => self.in_flight[device.index()] -= 1,
         }
-        (device, purpose)
+        Answer { purpose: found.purpose, is_last, succeeded: found.succeeded }
+    }
+
+    /// Returns the device that has a request which goes to one alone.
+    ///
+    /// # Panics
+    /// If the request is not outstanding.
+    pub(crate) fn device(&self, request: RequestId) -> Device {
+        let devices = self.outstanding[request.0 as usize].devices;
+        devices.iter().next().expect("a request that is outstanding")
     }
 
     /// Returns the time at which the oldest request of a device was sent, but for resets. Walks over all
@@ -122,26 +170,26 @@ impl Requests {
         if self.in_flight(device) == 0 {
             return None;
         }
-        let requests = self.outstanding.iter().flatten();
-        let of_device = requests.filter(|r| r.device == device && r.purpose != Purpose::Reset);
+        let of_device =
+            self.outstanding.iter().filter(|r| r.devices.contains(device) && r.purpose != Purpose::Reset);
         of_device.map(|request| request.since).min()
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn read(&mut self, device: Device, purpose: Purpose, io: IoId, range: Extent) {
         let request = self.begin(device, purpose);
         self.outputs.push_back(Output::Read { request, device, io, range });
     }
 
     #[inline]
-    pub(crate) fn write(&mut self, device: Device, purpose: Purpose, io: IoId, range: Extent) {
-        let request = self.begin(device, purpose);
-        self.outputs.push_back(Output::Write { request, device, io, range });
+    pub(crate) fn write(&mut self, devices: Devices, purpose: Purpose, io: IoId, range: Extent) {
+        let request = self.begin_at(devices, purpose);
+        self.outputs.push_back(Output::Write { request, devices, io, range });
     }
 
-    pub(crate) fn write_zeroes(&mut self, device: Device, io: IoId, range: Extent) {
-        let request = self.begin(device, Purpose::Write(io));
-        self.outputs.push_back(Output::WriteZeroes { request, device, range });
+    pub(crate) fn write_zeroes(&mut self, devices: Devices, io: IoId, range: Extent) {
+        let request = self.begin_at(devices, Purpose::Write(io));
+        self.outputs.push_back(Output::WriteZeroes { request, devices, range });
     }
 
     pub(crate) fn flush(&mut self, device: Device, purpose: Purpose) {

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::ops::{Deref, DerefMut};
 
 use crate::configuration::{Configuration, MEMBERS_MAX, MemberRecord, MemberState};
-use crate::handles::Device;
+use crate::handles::{Device, Devices};
 use crate::ports::{Places, Port};
 
 /// A value on which others depend: notes when it may have changed.
@@ -48,6 +48,8 @@ pub(crate) struct Roles {
     pub(crate) others: Places,
     /// The members that are there and recorded as in sync.
     pub(crate) sources: Places,
+    /// The devices of `current`.
+    pub(crate) current_devices: Devices,
     /// The device of each member that gets data. Of others it has no meaning.
     devices: [Device; MEMBERS_MAX],
 }
@@ -68,7 +70,8 @@ impl Roles {
         let in_sync_now = in_sync(config);
         let current = in_sync_now & active;
         let sources = current & in_sync(recorded);
-        Roles { in_sync: in_sync_now, current, others: all & !current, sources, devices }
+        let current_devices = each(current).fold(Devices::NONE, |set, who| set.with(devices[who]));
+        Roles { in_sync: in_sync_now, current, others: all & !current, sources, current_devices, devices }
     }
 
     /// Returns the device of a member that gets data.
@@ -84,7 +87,9 @@ pub(crate) struct KnownRoles(Cell<Roles>);
 impl KnownRoles {
     pub(crate) fn new() -> KnownRoles {
         let devices = [Device(0); MEMBERS_MAX];
-        KnownRoles(Cell::new(Roles { in_sync: 0, current: 0, others: 0, sources: 0, devices }))
+        let current_devices = Devices::NONE;
+        let none = Roles { in_sync: 0, current: 0, others: 0, sources: 0, current_devices, devices };
+        KnownRoles(Cell::new(none))
     }
 
     /// Returns the roles, and works them out anew if that on which they depend may have changed.

@@ -47,12 +47,7 @@ pub(crate) enum IoState {
     /// A write is counted in the intent log, and waits until that is recorded.
     Recording,
     /// Members have the write.
-    Writing {
-        /// The number of members that have not answered.
-        pending: u8,
-        /// The members that have carried it out.
-        succeeded: Places,
-    },
+    Writing,
     /// A write or flush has ended on the members, and waits until it is recorded which ones missed
     /// it.
     Settling,
@@ -376,6 +371,7 @@ impl Running {
     }
 
     /// Completes a user's I/O.
+    #[inline(always)]
     pub(crate) fn complete(&mut self, s: &mut Shared, io: IoId, status: Status) {
         let op = self.io(io).op;
         self.io(io).state = IoState::Free;

@@ -245,7 +245,7 @@ impl World {
         let held = std::mem::take(&mut self.held);
         for (of, output) in held {
             if of == device {
-                self.answer(&output, Outcome::Failed);
+                self.answer(device, &output, Outcome::Failed);
             } else {
                 self.held.push_back((of, output));
             }
@@ -394,11 +394,15 @@ impl World {
             Output::Close { device } => self.is_open[device.index()] = false,
             Output::Reset { request, device } => {
                 self.fail_held(device);
-                self.input(Input::Done { request, outcome: Outcome::Success });
+                self.input(Input::Done { request, device, outcome: Outcome::Success });
+            }
+            Output::Write { devices, .. } | Output::WriteZeroes { devices, .. } => {
+                self.sent.push(output.clone());
+                for device in devices.iter() {
+                    self.request(device, output.clone());
+                }
             }
             Output::Read { device, .. }
-            | Output::Write { device, .. }
-            | Output::WriteZeroes { device, .. }
             | Output::Flush { device, .. }
             | Output::CopyRead { device, .. }
             | Output::CompareRead { device, .. }
@@ -435,14 +439,14 @@ impl World {
                 self.held.push_back((device, output))
             }
             Health::MetadataHung if is_metadata => self.held.push_back((device, output)),
-            Health::Failing | Health::Away => self.answer(&output, Outcome::Failed),
+            Health::Failing | Health::Away => self.answer(device, &output, Outcome::Failed),
             Health::Unreadable(bad) => match output {
                 Output::Read { range, .. }
                 | Output::CopyRead { range, .. }
                 | Output::CompareRead { range, .. }
                     if range.overlaps(bad) =>
                 {
-                    self.answer(&output, Outcome::Failed);
+                    self.answer(device, &output, Outcome::Failed);
                 }
                 _ => self.carry_out(device, output),
             },
@@ -454,7 +458,7 @@ impl World {
         }
     }
 
-    fn answer(&mut self, output: &Output, outcome: Outcome) {
+    fn answer(&mut self, device: Device, output: &Output, outcome: Outcome) {
         let request = match *output {
             Output::Read { request, .. }
             | Output::Write { request, .. }
@@ -471,7 +475,7 @@ impl World {
             },
             _ => unreachable!("no request"),
         };
-        self.input(Input::Done { request, outcome });
+        self.input(Input::Done { request, device, outcome });
     }
 
     fn carry_out(&mut self, device: Device, output: Output) {
@@ -501,7 +505,7 @@ impl World {
             }
             _ => {}
         }
-        self.answer(&output, Outcome::Success);
+        self.answer(device, &output, Outcome::Success);
     }
 }
 

@@ -478,7 +478,7 @@ fn a_device_whose_wipe_fails_does_not_count_as_wiped() {
 
 /// Users that keep eight I/O outstanding, two writes to each read, with a flush now and then. The
 /// members answer at once.
-fn steady_load(world: &mut World, requests: &mut Vec<RequestId>, rounds: u64) {
+fn steady_load(world: &mut World, requests: &mut Vec<(RequestId, Device)>, rounds: u64) {
     for round in 0..rounds {
         for io in 0..8u64 {
             let op = match (round + io) % 16 {
@@ -493,10 +493,11 @@ fn steady_load(world: &mut World, requests: &mut Vec<RequestId>, rounds: u64) {
         while completed < 8 {
             while let Some(output) = world.mirror.poll_output() {
                 match output {
-                    Output::Read { request, .. }
-                    | Output::Write { request, .. }
-                    | Output::Flush { request, .. } => {
-                        requests.push(request);
+                    Output::Read { request, device, .. } | Output::Flush { request, device, .. } => {
+                        requests.push((request, device));
+                    }
+                    Output::Write { request, devices, .. } => {
+                        requests.extend(devices.iter().map(|device| (request, device)));
                     }
                     Output::Complete { status, .. } => {
                         assert_eq!(status, Status::Success);
@@ -505,8 +506,8 @@ fn steady_load(world: &mut World, requests: &mut Vec<RequestId>, rounds: u64) {
                     other => panic!("{other:?} in steady state"),
                 }
             }
-            while let Some(request) = requests.pop() {
-                world.mirror.handle(world.now, Input::Done { request, outcome: Outcome::Success });
+            while let Some((request, device)) = requests.pop() {
+                world.mirror.handle(world.now, Input::Done { request, device, outcome: Outcome::Success });
             }
         }
     }

@@ -5,15 +5,15 @@
 //! a record says which members have it not.
 
 use crate::extents::Extent;
-use crate::handles::{Device, IoId};
+use crate::handles::{Devices, IoId};
 use crate::input::{Op, Outcome};
 use crate::locks::Holder;
 use crate::mutation::{Mutation, is_on};
 use crate::output::Status;
 use crate::regions::Begin;
-use crate::requests::Purpose;
+use crate::requests::{Answer, Purpose};
 use crate::roles::each;
-use crate::running::{IoState, Mode, Places, Running};
+use crate::running::{Io, IoState, Mode, Places, Running};
 use crate::shared::Shared;
 
 impl Running {
@@ -70,60 +70,56 @@ impl Running {
     /// Sends a write, whose regions are recorded, to the members.
     #[inline]
     fn send_write(&mut self, s: &mut Shared, io: IoId) {
-        let (op, range) = (self.io(io).op, self.io(io).range);
         let roles = self.roles();
-        let mut pending = 0;
-        for who in each(roles.current) {
-            send(s, roles.device(who), io, op, range);
-            pending += 1;
-        }
+        let Io { op, range, .. } = *self.io(io);
+        let mut devices = roles.current_devices;
         if roles.others != 0 {
-            pending += self.send_to_others(s, io, roles.others);
+            devices = self.with_others(devices, range, roles.others);
         }
-        self.io(io).state = IoState::Writing { pending, succeeded: 0 };
+        self.io(io).state = IoState::Writing;
+        match op {
+            Op::WriteZeroes => s.requests.write_zeroes(devices, io, range),
+            _ => s.requests.write(devices, Purpose::Write(io), io, range),
+        }
     }
 
-    /// Sends a write to those members not in sync that are up to date where it goes. The other ones miss
-    /// it. Returns the number of members that have it.
-    fn send_to_others(&mut self, s: &mut Shared, io: IoId, others: Places) -> u8 {
-        let (op, range) = (self.io(io).op, self.io(io).range);
-        let mut sent = 0;
+    /// Adds those members not in sync that are up to date in the range of a write. The other ones miss it.
+    fn with_others(&mut self, mut devices: Devices, range: Extent, others: Places) -> Devices {
         for who in each(others) {
             let is_up_to_date = self.is_resyncing(who) && !self.missed[who].blocks.overlaps(range);
             match self.active(who).filter(|_| is_up_to_date) {
-                Some(device) => {
-                    send(s, device, io, op, range);
-                    sent += 1;
-                }
+                Some(device) => devices = devices.with(device),
                 None if (self.keeps_tree(who) || self.is_in_sync(who)) && !is_on(Mutation::NoTree) => {
                     self.missed[who].insert(range);
                 }
                 None => {}
             }
         }
-        sent
+        devices
     }
 
-    /// A member has answered a write.
+    /// A member has failed a write, or is the last one that has answered it.
     #[inline]
-    pub(crate) fn write_done(&mut self, s: &mut Shared, io: IoId, who: usize, outcome: Outcome) {
-        let IoState::Writing { pending, succeeded } = self.io(io).state else {
-            unreachable!("an answer to a write that no member has")
-        };
-        let has_succeeded = outcome == Outcome::Success;
-        let (pending, succeeded) = (pending - 1, succeeded | u16::from(has_succeeded) << who);
-        self.io(io).state = IoState::Writing { pending, succeeded };
-        if !has_succeeded {
+    pub(crate) fn write_done(
+        &mut self,
+        s: &mut Shared,
+        io: IoId,
+        who: usize,
+        outcome: Outcome,
+        answer: Answer,
+    ) {
+        assert!(self.io(io).state == IoState::Writing, "an answer to a write that no member has");
+        if outcome != Outcome::Success {
             self.fail_member(s, who, "a write has failed");
         }
-        if pending == 0 {
-            self.end_write(s, io, succeeded);
+        if answer.is_last {
+            self.end_write(s, io, answer.succeeded);
         }
     }
 
     /// A write has ended on all members that had it.
     #[inline]
-    fn end_write(&mut self, s: &mut Shared, io: IoId, succeeded: u16) {
+    fn end_write(&mut self, s: &mut Shared, io: IoId, succeeded: Places) {
         let range = self.io(io).range;
         self.regions.end(range);
         self.unlock(Holder::Io(io));
@@ -150,7 +146,7 @@ impl Running {
     /// Goes on without members in sync that have failed a write. The last one that was in sync has
     /// been kept so far, and another one may be in sync by now, or about to be.
     #[cold]
-    fn leave_those_without(&mut self, s: &mut Shared, succeeded: u16) {
+    fn leave_those_without(&mut self, s: &mut Shared, succeeded: Places) {
         self.call_off(0);
         for who in self.members() {
             if self.is_in_sync(who) && succeeded & 1 << who == 0 {
@@ -218,14 +214,5 @@ impl Running {
                 return;
             }
         }
-    }
-}
-
-/// Sends a user's write to a device.
-#[inline]
-fn send(s: &mut Shared, device: Device, io: IoId, op: Op, range: Extent) {
-    match op {
-        Op::WriteZeroes => s.requests.write_zeroes(device, io, range),
-        _ => s.requests.write(device, Purpose::Write(io), io, range),
     }
 }

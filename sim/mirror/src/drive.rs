@@ -1,10 +1,10 @@
 //! Processes and their mirrors: a mirror is told what happens, and what it wants is done.
 
 use dst_mirror::takeover::Takeover;
-use dst_mirror::{Input, Op, Outcome as Ending};
+use dst_mirror::{Input, Op, Outcome as Ending, Output};
 
 use crate::checks;
-use crate::owner::{Do, Owner, UserIo, device_of};
+use crate::owner::{Do, Owner, UserIo, device_of, parts};
 use crate::state::{Latency, Run, Stage};
 use crate::target::{Status, What};
 use crate::world::{Event, Notice};
@@ -119,13 +119,7 @@ impl Run {
         while self.violation.is_none() {
             let Some(owner) = &mut self.owners[host] else { break };
             let Some(output) = owner.mirror.poll_output() else { break };
-            match owner.carry_out(now, output) {
-                Ok(what) => self.perform(host, what),
-                Err(text) => {
-                    let (rule, text) = text.split_once(": ").unwrap_or(("output", &text));
-                    self.violate(rule, text.to_owned());
-                }
-            }
+            self.carry_out(host, now, output);
         }
         checks::members_in_sync(self, host);
         let Some(owner) = &mut self.owners[host] else { return };
@@ -136,6 +130,19 @@ impl Run {
             owner.tick_at = deadline;
             let process = self.world.hosts[host].process;
             self.world.at(at, Event::Tick { host, process });
+        }
+    }
+
+    fn carry_out(&mut self, host: usize, now: u64, output: Output) {
+        for part in parts(output) {
+            let Some(owner) = &mut self.owners[host] else { return };
+            match owner.carry_out(now, part) {
+                Ok(what) => self.perform(host, what),
+                Err(text) => {
+                    let (rule, text) = text.split_once(": ").unwrap_or(("output", &text));
+                    return self.violate(rule, text.to_owned());
+                }
+            }
         }
     }
 
@@ -150,7 +157,7 @@ impl Run {
                 }
                 self.world.submit(host, target, request, what);
             }
-            Do::Reset { target, .. } => self.world.reset(host, target),
+            Do::Reset { target } => self.world.reset(host, target),
             Do::Close { target } => self.world.close(host, target),
             Do::Register => self.registered(host),
             Do::Complete { io, success } => self.completed(host, &io, success),

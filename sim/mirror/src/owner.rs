@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 
 use dst_mirror::takeover::Takeover;
-use dst_mirror::{Assemble, Create, Device, Input, IoId, Mirror, Op, Outcome, Output, Rare, RequestId};
+use dst_mirror::{
+    Assemble, Create, Device, Devices, Input, IoId, Mirror, Op, Outcome, Output, Rare, RequestId,
+};
 use world::rng::Rng;
 
 use crate::disk::Content;
@@ -81,7 +83,7 @@ pub enum Do {
     /// Sends an operation to a target.
     Send { target: usize, request: u64, what: What },
     /// Resets a target.
-    Reset { target: usize, request: u64 },
+    Reset { target: usize },
     /// Closes a target.
     Close { target: usize },
     /// Offers the mirror to users.
@@ -114,8 +116,8 @@ pub struct Owner {
     pub superseded: bool,
     /// Users' I/O by the number that the mirror has for it.
     pub ios: BTreeMap<u32, UserIo>,
-    /// Requests that have not ended.
-    pub requests: BTreeMap<u32, Request>,
+    /// Requests that have not ended, by their numbers and targets.
+    pub requests: BTreeMap<(u32, usize), Request>,
     /// Whether the mirror has been told that each target is open.
     pub opened: Vec<bool>,
     /// The time of the next tick that was asked for.
@@ -214,8 +216,8 @@ impl Owner {
 
     /// A request has ended. Returns what the mirror is to be told.
     pub fn done(&mut self, request: u64, outcome: Outcome, data: Vec<Content>) -> Result<Input, String> {
-        let id = RequestId(request as u32);
-        let Some(found) = self.requests.remove(&id.0) else {
+        let (id, target) = (RequestId((request / TARGETS) as u32), (request % TARGETS) as usize);
+        let Some(found) = self.requests.remove(&(id.0, target)) else {
             return Err(format!("the simulator ends the unknown request {request}"));
         };
         let success = outcome == Outcome::Success;
@@ -262,12 +264,12 @@ impl Owner {
             }
             _ => {}
         }
-        Ok(Input::Done { request: id, outcome })
+        Ok(Input::Done { request: id, device: device_of(&self.plan, target), outcome })
     }
 
     /// A reset has ended. Returns the request.
     pub fn reset_done(&mut self, target: usize) -> Option<u64> {
-        self.resets.remove(&target).map(u64::from)
+        self.resets.remove(&target).map(|request| key(request, target))
     }
 
     /// Returns the operation that an output of the mirror asks for.
@@ -295,7 +297,8 @@ impl Owner {
                 let what = What::Read { start: range.start, count: range.count };
                 (request, device, Purpose::Read(io), range, what)
             }
-            Output::Write { request, device, io, range } => {
+            Output::Write { request, devices, io, range } => {
+                let device = only(devices);
                 let user = self.ios.get_mut(&io.0).ok_or("6: a write for an I/O that is not there")?;
                 if (range.start, range.count) != (user.start, user.count) {
                     return Err(format!("6: a write of {range:?} for {user:?}"));
@@ -312,13 +315,13 @@ impl Owner {
                 }
                 (request, device, Purpose::Write(io), range, What::Write { start: range.start, data })
             }
-            Output::WriteZeroes { request, device, range } => {
+            Output::WriteZeroes { request, devices, range } => {
                 // No two of the users' are outstanding with one range.
                 let is_it =
                     |io: &&UserIo| (io.op, io.start, io.count) == (Op::WriteZeroes, range.start, range.count);
                 let io = self.ios.values().find(is_it).ok_or("6: zeroes that nobody wants")?;
                 let data = vec![Content::Write(io.number); range.count as usize];
-                (request, device, Purpose::Other, range, What::Write { start: range.start, data })
+                (request, only(devices), Purpose::Other, range, What::Write { start: range.start, data })
             }
             Output::Flush { request, device } => {
                 let nothing = dst_mirror::Extent { start: 0, count: 0 };
@@ -363,8 +366,8 @@ impl Owner {
                     return Err(format!("11: a second reset of target {target}"));
                 }
                 let found = Request { target, purpose: Purpose::Reset, blocks: 0..0 };
-                self.requests.insert(request.0, found);
-                return Ok(Do::Reset { target, request: u64::from(request.0) });
+                self.requests.insert((request.0, target), found);
+                return Ok(Do::Reset { target });
             }
             Output::Close { device } => {
                 let target = target_of(plan, device);
@@ -425,10 +428,15 @@ impl Owner {
             return Err(format!("12: request {} of {}", request.0, self.mirror.requests_max()));
         }
         let found = Request { target, purpose, blocks: blocks.start..range_end(&blocks) };
-        if self.requests.insert(request.0, found).is_some() {
+        // The parts of a write to several targets have one number.
+        let is_other = |other: &Request| {
+            other.target == target || (&other.purpose, &other.blocks) != (&found.purpose, &found.blocks)
+        };
+        if self.requests.range((request.0, 0)..(request.0 + 1, 0)).any(|(_, other)| is_other(other)) {
             return Err(format!("12: request {} is used twice", request.0));
         }
-        Ok(Do::Send { target, request: u64::from(request.0), what })
+        self.requests.insert((request.0, target), found);
+        Ok(Do::Send { target, request: key(request.0, target), what })
     }
 
     /// Returns whether a slot exists, holds so many blocks, and is not being filled, nor used at
@@ -449,6 +457,34 @@ impl Owner {
         }
         Ok(())
     }
+}
+
+/// Returns an output as one for each of its devices.
+pub fn parts(output: Output) -> Vec<Output> {
+    match output {
+        Output::Write { request, devices, io, range } => devices
+            .iter()
+            .map(|device| Output::Write { request, devices: Devices::of(device), io, range })
+            .collect(),
+        Output::WriteZeroes { request, devices, range } => devices
+            .iter()
+            .map(|device| Output::WriteZeroes { request, devices: Devices::of(device), range })
+            .collect(),
+        other => vec![other],
+    }
+}
+
+/// Returns the device of a part of an output.
+fn only(devices: Devices) -> Device {
+    devices.iter().next().expect("a part has a device")
+}
+
+/// More than there are targets.
+const TARGETS: u64 = 16;
+
+/// Returns the number that a request has at a target in the simulated world.
+fn key(request: u32, target: usize) -> u64 {
+    u64::from(request) * TARGETS + target as u64
 }
 
 fn range_end(range: &dst_mirror::Extent) -> u64 {

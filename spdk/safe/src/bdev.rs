@@ -11,7 +11,7 @@ use std::sync::{Arc, PoisonError};
 pub use spdk_contract::bdev::{BdevEvent, BdevInfo, IoTypes, Survives};
 use spdk_sys as sys;
 
-pub use crate::backend::{BackendChannel, BackendDone, BackendIo, IoStatus};
+pub use crate::backend::{BackendChannel, BackendDone, BackendIo, Footprint, IoStatus};
 use crate::dma::ALIGNMENT;
 use crate::errno::{Errno, Result};
 use crate::open_bdev::{CLAIMS, Claim, Events, OnEvent, SharedDescriptor, on_bdev_event, release};

@@ -60,6 +60,9 @@ pub(crate) struct IoCtx {
     pub(crate) next: *mut IoCtx,
     /// What becomes of a part that has ended; `None`: this is all of SPDK's I/O.
     pub(crate) part_ended: Option<PartEnded>,
+    /// Filled when the I/O is forwarded to another thread. It is among what the end of such an I/O needs, by
+    /// when the I/O has left the CPU's caches: these are neighbours.
+    pub(crate) forwarding: MaybeUninit<Forwarding>,
     pub(crate) offset_blocks: u64,
     pub(crate) num_blocks: u64,
     /// The first byte in the vectors.
@@ -67,8 +70,6 @@ pub(crate) struct IoCtx {
     pub(crate) data_len: usize,
     pub(crate) cursor: Cursor,
     pub(crate) stamp: u64,
-    /// Filled when the I/O is forwarded to another thread.
-    pub(crate) forwarding: MaybeUninit<Forwarding>,
 }
 
 /// What an I/O keeps while it is forwarded.
@@ -119,13 +120,13 @@ impl BdevIo {
                 raw,
                 next: ptr::null_mut(),
                 part_ended: None,
+                forwarding: MaybeUninit::uninit(),
                 offset_blocks,
                 num_blocks,
                 data_from: 0,
                 data_len: 0,
                 cursor: Cursor::default(),
                 stamp: 0,
-                forwarding: MaybeUninit::uninit(),
             });
             let io = BdevIo::from_ctx(NonNull::new_unchecked(ctx));
             let block_size = u64::from((*(*raw).bdev).blocklen);

@@ -351,6 +351,13 @@ pub(crate) struct Loan {
 }
 
 impl Loan {
+    /// Returns the address of what is touched when the loan ends, and when the I/O is completed.
+    #[inline]
+    pub(crate) fn address(&self) -> usize {
+        // SAFETY: the address of a field of a valid context.
+        unsafe { ptr::addr_of!((*self.ctx.as_ptr()).forwarding) as usize }
+    }
+
     /// Returns the length of the data in bytes.
     #[inline]
     pub(crate) fn len(&self) -> usize {
