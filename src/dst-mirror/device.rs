@@ -55,15 +55,16 @@ pub struct OpenDevice {
 }
 
 impl OpenDevice {
-    /// Returns an open bdev.
+    /// Returns an open bdev, with memory for so many requests at once.
     ///
     /// # Errors
     /// The bdev cannot make a channel.
-    pub fn new(desc: Desc) -> Result<OpenDevice, Error> {
+    pub fn new(desc: Desc, requests_max: usize) -> Result<OpenDevice, Error> {
         let info = desc.info();
         let channel = desc.handle().channel();
         let channel = channel.map_err(|errno| Error::Open { name: info.name.clone(), errno })?;
-        Ok(OpenDevice { desc, channel, info, under_way: RefCell::default() })
+        let under_way = RefCell::new(VecDeque::with_capacity(requests_max));
+        Ok(OpenDevice { desc, channel, info, under_way })
     }
 
     /// Returns the channel for one more request. HOT.

@@ -40,7 +40,7 @@ impl Mirror {
         };
         let desc = Desc::open_alone(&info.name, on_event)
             .map_err(|errno| cannot_open(&wanted.text, &info.name, errno))?;
-        let open = OpenDevice::new(desc)?;
+        let open = OpenDevice::new(desc, self.rules.borrow().requests_max() as usize)?;
         if let Some(promised) = promised {
             // The opened bdev may require more than it said.
             promised.check(&info, open.required_alignment())?;
