@@ -129,10 +129,10 @@ def test_vlan(lab: Lab, veth: str) -> None:
         raw.bind((kernels, _ETH_P_ALL))
         raw.setsockopt(_SOL_PACKET, _PACKET_AUXDATA, 1)
         mac = raw.getsockname()[4]
-        dropped = counters(target)["frames_dropped"].get("Vlan", 0)
+        dropped = counters(target)["frames_dropped"].get("vlan", 0)
         # Only the last question is one of the interface's VLAN, with a priority.
         for tag in (None, 8, 7 | 3 << 13):
             raw.send(arp_question(mac, tag))
         assert arp_answers(raw, 10.0) == [7]
-    wait_until(lambda: counters(target)["frames_dropped"].get("Vlan", 0) >= dropped + 2, "both others to be dropped")
+    wait_until(lambda: counters(target)["frames_dropped"].get("vlan", 0) >= dropped + 2, "both others to be dropped")
     assert target.stop() == 0

@@ -38,7 +38,7 @@ class Counted:
         self._before = self._written()
 
     def _written(self) -> int:
-        return int(self._target.application.iostat(f"Aio{GONE}")["bytes_written"])
+        return int(self._target.application.iostat(self._target.bdev(GONE))["bytes_written"])
 
     def blocks(self) -> int:
         return (self._written() - self._before) // BLOCK

@@ -64,6 +64,30 @@ impl DropReason {
         DropReason::NeighbourFailed,
         DropReason::TooLong,
     ];
+
+    /// Returns the name of the reason in answers of RPCs.
+    pub fn name(self) -> &'static str {
+        match self {
+            DropReason::Malformed => "malformed",
+            DropReason::OwnFrame => "own_frame",
+            DropReason::NotForUs => "not_for_us",
+            DropReason::Vlan => "vlan",
+            DropReason::Protocol => "protocol",
+            DropReason::Checksum => "checksum",
+            DropReason::Fragment => "fragment",
+            DropReason::Options => "options",
+            DropReason::Source => "source",
+            DropReason::EchoRate => "echo_rate",
+            DropReason::AnswersFull => "answers_full",
+            DropReason::Unrelated => "unrelated",
+            DropReason::Untrusted => "untrusted",
+            DropReason::NoRoute => "no_route",
+            DropReason::WaitingFull => "waiting_full",
+            DropReason::NeighboursFull => "neighbours_full",
+            DropReason::NeighbourFailed => "neighbour_failed",
+            DropReason::TooLong => "too_long",
+        }
+    }
 }
 
 /// The counters of an interface.

@@ -139,7 +139,7 @@ fn show_interface(interface: &dst_dpdk::Interface) -> Value {
         let drops: Map<String, Value> = DropReason::ALL
             .into_iter()
             .filter(|reason| link.dropped(*reason) > 0)
-            .map(|reason| (format!("{reason:?}"), json!(link.dropped(reason))))
+            .map(|reason| (reason.name().to_owned(), json!(link.dropped(reason))))
             .collect();
         shown.insert("link_up".into(), json!(port.is_up));
         shown.insert(

@@ -30,7 +30,7 @@ class MirrorTarget:
         self._port = free_port()
         call = self.application.rpc.call
         for name in DEVICES:
-            bdev = f"Bdev{name}"
+            bdev = self.bdev(name)
             if name == late:
                 call("check_late_create", name=bdev, blocks=mib * 2**20 // BLOCK, block_size=BLOCK, write_ms=1)
             else:
@@ -41,6 +41,10 @@ class MirrorTarget:
             call("dst_export_release", export=name)
             call("dst_export_add_host", export=name, host="*", access="rw", takeover=True)
         call("dst_create_listener", traddr="127.0.0.1", trsvcid=str(self._port))
+
+    def bdev(self, name: str) -> str:
+        """Returns the name of the bdev behind a device, in the target."""
+        return f"Bdev{name}"
 
     def remote(self, name: str) -> Remote:
         return Remote("127.0.0.1", self._port, name)
