@@ -219,7 +219,7 @@ impl SockImpl for Dpdk {
 
     fn write(socket: &Socket, parts: &[IoSlice<'_>]) -> Result<usize> {
         let Socket::Connection(Place { interface, id }) = socket else { return Err(Errno::ENOTCONN) };
-        interface.sockets().write(*id, parts, now_us()).map_err(errno_of_transfer)
+        interface.sockets().write(*id, parts).map_err(errno_of_transfer)
     }
 
     fn addresses(socket: &Socket) -> Option<(SocketAddr, Option<SocketAddr>)> {

@@ -61,8 +61,6 @@ pub struct Sockets<P: Port> {
     /// be ready. There are as many groups as reactors, or a few times that, so a search is cheaper
     /// than hashing.
     groups: Vec<(u64, VecDeque<u32>)>,
-    /// The bytes written since the interface sent something.
-    fresh: usize,
     /// How many of them are reported at a time.
     pace: Pace,
     buffers: Buffers,
@@ -86,7 +84,6 @@ impl<P: Port> Sockets<P> {
             free: Vec::new(),
             by_connection: ByConnection::default(),
             groups: Vec::new(),
-            fresh: 0,
             pace: Pace::default(),
             buffers: Buffers::default(),
             addresses,
@@ -107,7 +104,6 @@ impl<P: Port> Sockets<P> {
         }
         self.take_events();
         let sent = self.driver.as_mut().map_or(0, |driver| driver.send(now));
-        self.fresh = 0;
         received + sent > 0
     }
 

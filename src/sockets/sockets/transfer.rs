@@ -20,10 +20,6 @@ const QUEUED_MAX: usize = 4 << 20;
 /// less.
 const UNSENT_MAX: u64 = 128 << 10;
 
-/// The data that all connections may have written before it is sent, in bytes, rather than in the
-/// next turn: it is copied again then, and is still in the core's cache.
-const FRESH_MAX: usize = 32 << 10;
-
 /// The reason why nothing was read or written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum TransferError {
@@ -91,10 +87,9 @@ impl<P: Port> Sockets<P> {
         Ok(total)
     }
 
-    /// Copies data to be sent. Returns the number of bytes, possibly not all. The next turn sends
-    /// them, unless they are many.
-    pub fn write(&mut self, id: SocketId, parts: &[IoSlice<'_>], now: u64) -> Result<usize, TransferError> {
-        let Sockets { slots, driver, buffers, pace, fresh, .. } = self;
+    /// Copies data to be sent. Returns the number of bytes, possibly not all.
+    pub fn write(&mut self, id: SocketId, parts: &[IoSlice<'_>]) -> Result<usize, TransferError> {
+        let Sockets { slots, driver, buffers, pace, .. } = self;
         let slot = slots.get_mut(id.index as usize).filter(|slot| slot.generation == id.generation);
         let open = match slot.and_then(|slot| slot.entry.as_mut()).map(|entry| &mut entry.kind) {
             Some(Kind::Open(open)) => open,
@@ -131,11 +126,6 @@ impl<P: Port> Sockets<P> {
             unsent += len as u64;
         }
         pace.wrote(wanted - left);
-        *fresh += wanted - left;
-        if *fresh >= FRESH_MAX {
-            driver.send(now);
-            *fresh = 0;
-        }
         if left == wanted && wanted > 0 { Err(TransferError::WouldBlock) } else { Ok(wanted - left) }
     }
 }

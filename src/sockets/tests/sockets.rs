@@ -92,12 +92,12 @@ fn what_is_queued_is_limited() {
     let mut pair = Pair::new();
     let ([client, accepted], _) = pair.connected();
     pair.cables[1].is_down.set(true);
-    // Data that was not sent, up to 128 KiB in buffers of 32 KiB, and a congestion window.
+    // Data that was not sent, up to 128 KiB in buffers of 32 KiB.
     let mut queued = 0;
     while let Ok(count) = pair.write(0, client, &[0; 100_000]) {
         queued += count;
     }
-    assert!((128 << 10..176 << 10).contains(&queued), "{queued} bytes were queued");
+    assert!((128 << 10..160 << 10).contains(&queued), "{queued} bytes were queued");
     assert_eq!(pair.write(0, client, &[1]), Err(TransferError::WouldBlock));
     pair.cables[1].is_down.set(false);
     pair.until(|pair| {
@@ -242,18 +242,6 @@ fn ten_thousand_connections_leave_nothing_behind() {
     pair.now += 61_000_000;
     pair.turn();
     assert!(pair.sides.iter_mut().all(|side| side.connections().is_empty()));
-}
-
-#[test]
-fn much_data_is_sent_before_the_next_turn() {
-    let mut pair = Pair::new();
-    let ([client, accepted], _) = pair.connected();
-    assert_eq!(pair.write(0, client, &pattern(1_000)), Ok(1_000));
-    pair.sides[1].turn(pair.now, |_| {});
-    assert_eq!(pair.read(1, accepted, 100_000), Err(TransferError::WouldBlock));
-    assert_eq!(pair.write(0, client, &pattern(40_000)), Ok(40_000));
-    pair.sides[1].turn(pair.now, |_| {});
-    assert!(pair.read(1, accepted, 100_000).is_ok_and(|read| read.len() > 1_000));
 }
 
 #[test]

@@ -166,7 +166,7 @@ impl Pair {
     pub fn write(&mut self, side: usize, id: SocketId, bytes: &[u8]) -> Result<usize, TransferError> {
         // Two parts and an empty one, as users have them.
         let (one, other) = bytes.split_at(bytes.len() / 3);
-        self.sides[side].write(id, &[IoSlice::new(one), IoSlice::new(&[]), IoSlice::new(other)], self.now)
+        self.sides[side].write(id, &[IoSlice::new(one), IoSlice::new(&[]), IoSlice::new(other)])
     }
 
     /// Writes all bytes, with turns in between.

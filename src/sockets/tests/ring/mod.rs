@@ -203,11 +203,7 @@ impl Pair {
     fn write(&mut self, side: usize, token: usize) {
         while self.owed[side][token] > 0 {
             let len = self.owed[side][token].min(self.room.len());
-            match self.sides[side].write(
-                self.sockets[side][token],
-                &[IoSlice::new(&self.room[..len])],
-                self.now,
-            ) {
+            match self.sides[side].write(self.sockets[side][token], &[IoSlice::new(&self.room[..len])]) {
                 Ok(written) => self.owed[side][token] -= written,
                 Err(error) => {
                     assert_eq!(error, TransferError::WouldBlock);
