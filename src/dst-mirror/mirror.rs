@@ -207,8 +207,9 @@ impl Mirror {
         if self.is_stopped.get() {
             return;
         }
-        self.rules.borrow_mut().handle(now_us(), input);
-        self.carry_out();
+        let now = now_us();
+        self.rules.borrow_mut().handle(now, input);
+        self.carry_out(now);
     }
 
     /// As [`Mirror::tell`] with [`Input::Done`]. HOT.
@@ -216,21 +217,22 @@ impl Mirror {
         if self.is_stopped.get() {
             return;
         }
-        self.rules.borrow_mut().done(now_us(), request, device, outcome);
-        self.carry_out();
+        let now = now_us();
+        self.rules.borrow_mut().done(now, request, device, outcome);
+        self.carry_out(now);
     }
 
-    /// As [`Mirror::tell`] with [`Input::Submit`]. HOT.
-    pub(crate) fn tell_submitted(self: &Rc<Self>, io: IoId, op: Op, range: Extent) {
+    /// As [`Mirror::tell`] with [`Input::Submit`], at a time that was just read. HOT.
+    pub(crate) fn tell_submitted(self: &Rc<Self>, now: u64, io: IoId, op: Op, range: Extent) {
         if self.is_stopped.get() {
             return;
         }
-        self.rules.borrow_mut().submit(now_us(), io, op, range);
-        self.carry_out();
+        self.rules.borrow_mut().submit(now, io, op, range);
+        self.carry_out(now);
     }
 
-    /// Carries out what the rules have decided. HOT.
-    fn carry_out(self: &Rc<Self>) {
+    /// Carries out what the rules have decided, to whom something was told at `now`. HOT.
+    fn carry_out(self: &Rc<Self>, now: u64) {
         if self.is_carrying.replace(true) {
             // An outer call of this function carries out the rest.
             return;
@@ -238,7 +240,7 @@ impl Mirror {
         loop {
             let output = self.rules.borrow_mut().poll_output();
             if let Some(output) = output {
-                self.carry(output);
+                self.carry(output, now);
                 continue;
             }
             let ended = self.at_once.borrow_mut().pop_front();
@@ -249,7 +251,7 @@ impl Mirror {
     }
 
     /// Carries out one output. HOT.
-    fn carry(self: &Rc<Self>, output: Output) {
+    fn carry(self: &Rc<Self>, output: Output, now: u64) {
         match output {
             Output::Read { request, device, io, range } => self.read(request, device, io, range),
             Output::Write { request, devices, io, range } => self.write(request, devices, io, range),
@@ -274,7 +276,7 @@ impl Mirror {
                     self.tell(Input::Turn);
                 }
             }
-            Output::Complete { io, status } => self.complete(io, status),
+            Output::Complete { io, status } => self.complete(io, status, now),
             Output::Rare(rare) => self.carry_rare(*rare),
         }
     }

@@ -23,7 +23,8 @@ const ZEROES_MAX: u64 = 2 << 20;
 impl Arrivals for Mirror {
     /// HOT.
     fn arrived(self: Rc<Self>, mut io: ForwardedIo) {
-        io.set_stamp(now_us());
+        let now = now_us();
+        io.set_stamp(now);
         match io.kind() {
             IoKind::Read | IoKind::Write | IoKind::WriteZeroes | IoKind::Unmap if io.num_blocks() == 0 => {
                 self.send_back(io, IoStatus::Success);
@@ -31,7 +32,7 @@ impl Arrivals for Mirror {
             IoKind::Read | IoKind::Write | IoKind::WriteZeroes | IoKind::Unmap | IoKind::Flush => {
                 let taken = self.users.borrow_mut().take(io);
                 if let Some(io) = taken {
-                    self.submit(io);
+                    self.submit(io, now);
                 }
             }
             IoKind::Reset => self.begin_reset(io),
@@ -43,7 +44,7 @@ impl Arrivals for Mirror {
 
 impl Mirror {
     /// Hands an I/O to the rules. HOT.
-    fn submit(self: &Rc<Self>, io: IoId) {
+    fn submit(self: &Rc<Self>, io: IoId, now: u64) {
         let mut users = self.users.borrow_mut();
         let Some(user) = users.get(io) else { return };
         let op = match user.kind() {
@@ -56,9 +57,9 @@ impl Mirror {
         let range = Extent { start: user.offset_blocks(), count: user.num_blocks() };
         drop(users);
         if op == Op::WriteZeroes {
-            return self.zero(io, range);
+            return self.zero(io, range, now);
         }
-        self.tell_submitted(io, op, range);
+        self.tell_submitted(now, io, op, range);
     }
 
     /// Sets the length of the pieces in which blocks are zeroed.
@@ -67,12 +68,12 @@ impl Mirror {
     }
 
     /// Hands the first piece of what is to be zeroed to the rules.
-    fn zero(self: &Rc<Self>, io: IoId, range: Extent) {
+    fn zero(self: &Rc<Self>, io: IoId, range: Extent, now: u64) {
         let longest = self.rules.borrow().io_blocks_max(range.start).min(self.zeroes_max.get());
         // Beyond the end, or of a mirror that has ended, the rules fail it.
         let count = if longest == 0 { range.count } else { range.count.min(longest) };
         self.users.borrow_mut().set_left(io, range.count - count);
-        self.tell_submitted(io, Op::WriteZeroes, Extent { start: range.start, count });
+        self.tell_submitted(now, io, Op::WriteZeroes, Extent { start: range.start, count });
     }
 
     /// Goes on with blocks that are to be zeroed, as long as nobody waits for the end.
@@ -85,14 +86,14 @@ impl Mirror {
         if is_over {
             let ended = users.remove(io);
             drop(users);
-            return self.finish(ended, IoStatus::Aborted);
+            return self.finish(ended, IoStatus::Aborted, now_us());
         }
         drop(users);
-        self.zero(io, Extent { start: end - left, count: left });
+        self.zero(io, Extent { start: end - left, count: left }, now_us());
     }
 
-    /// Completes an I/O. HOT.
-    pub(crate) fn complete(self: &Rc<Self>, io: IoId, status: Status) {
+    /// Completes an I/O, because of what the rules were told at `now`. HOT.
+    pub(crate) fn complete(self: &Rc<Self>, io: IoId, status: Status, now: u64) {
         let mut users = self.users.borrow_mut();
         let left = users.left(io);
         if left > 0 && status == Status::Success {
@@ -105,17 +106,17 @@ impl Mirror {
             Status::Success => IoStatus::Success,
             Status::Failed => IoStatus::Failed,
         };
-        self.finish(ended, status);
+        self.finish(ended, status, now);
     }
 
     /// Sends an I/O back that has ended, and begins the next one. HOT.
-    fn finish(self: &Rc<Self>, ended: Option<ForwardedIo>, status: IoStatus) {
+    fn finish(self: &Rc<Self>, ended: Option<ForwardedIo>, status: IoStatus, now: u64) {
         let Some(ended) = ended else { return };
-        self.users.borrow_mut().took(&ended, now_us());
+        self.users.borrow_mut().took(&ended, now);
         self.send_back(ended, status);
         let next = self.users.borrow_mut().next();
         match next {
-            Some(next) => self.submit(next),
+            Some(next) => self.submit(next, now_us()),
             None => self.end_resets(),
         }
     }
