@@ -478,6 +478,7 @@ METHODS = (
             text("gateway", "router of everything else, at most one for IPv4 and one for IPv6", "-g", is_list=True),
             number("mtu", "longest IP packet, bytes", 576, 9600, 1500),
             number("vlan", "VLAN of all frames; 0: no tag", 0, 4094, 0),
+            number("queues", "queue pairs of the port; 0: one for each reactor, as far as it has them", 0, 16, 0),
         ),
     ),
     Method(

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
-import os
 import socket
 import struct
 import subprocess
@@ -15,8 +14,16 @@ from typing import Iterator
 import pytest
 
 from harness.lab import Lab
-from harness.net import MIB, assert_buffers_are_back, connections, counters, create_interface, default_implementation
-from harness.requirements import require_root, require_tool
+from harness.net import (
+    MIB,
+    assert_buffers_are_back,
+    connections,
+    counters,
+    create_interface,
+    create_veth,
+    default_implementation,
+)
+from harness.requirements import require_tool
 from harness.spdk import Job, assert_clean
 from harness.waiting import wait_until
 
@@ -51,18 +58,9 @@ def complete_checksums(interface: str) -> None:
 @pytest.fixture
 def veth(lab: Lab) -> str:
     """Returns the end for DPDK of a veth, whose other end has the address KERNEL."""
-    require_root("a network interface")
-    ip = require_tool("ip")
-    ours, kernels = f"dst{os.getpid() % 100_000}a", f"dst{os.getpid() % 100_000}b"
-    made = subprocess.run(
-        [ip, "link", "add", ours, "type", "veth", "peer", "name", kernels], capture_output=True, text=True, check=False
-    )
-    if made.returncode != 0:
-        pytest.skip(f"no veth here: {made.stderr.strip()}")
-    lab.on_end(subprocess.check_call, [ip, "link", "del", ours])
+    ours, kernels = create_veth(lab)
     complete_checksums(kernels)
-    for command in (f"addr add {KERNEL}/24 dev {kernels}", f"link set {kernels} up", f"link set {ours} up"):
-        subprocess.run([ip, *command.split()], check=True)
+    subprocess.run([require_tool("ip"), "addr", "add", f"{KERNEL}/24", "dev", kernels], check=True)
     return ours
 
 

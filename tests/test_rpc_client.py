@@ -207,7 +207,7 @@ def test_every_command(lab: Lab, kind: str) -> None:
     assert rpc("bdev_dst_wait_first_attempts") == ""
 
     interface = ("dpdk_sock_create_interface", "-n", "net0", "-p", "net_absent0", "-a", "192.0.2.1/24", "fd00::1/64")
-    code, output, errors = rpc.run(*interface, "-g", "192.0.2.2", "--mtu", "9000", "--vlan", "7")
+    code, output, errors = rpc.run(*interface, "-g", "192.0.2.2", "--mtu", "9000", "--vlan", "7", "--queues", "2")
     assert code == 1 and ("net_absent0" in output + errors or "DPDK" in output + errors)
     code, output, errors = rpc.run("dpdk_sock_delete_interface", "-n", "net0")
     assert code == 1 and "there is no interface named net0" in output + errors

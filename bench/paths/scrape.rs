@@ -135,7 +135,7 @@ fn attach(broker: &mut Broker, name: &str, number: u8) -> u64 {
 /// Returns a connection that was admitted: to a new session, or to a session's queue.
 fn hello(broker: &mut Broker, export: &str, number: u8, session: Option<SessionRef>) -> u64 {
     let peer = SocketAddr::from(([192, 0, 2, number], 4460));
-    let connection = broker.accepted(1, peer).expect("there is room").connection;
+    let connection = broker.accepted(1, peer, None).expect("there is room").connection;
     let hello = Hello {
         versions: (1, 1),
         export: export.to_owned(),

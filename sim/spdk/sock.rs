@@ -28,6 +28,11 @@ fn outcome(moved: Moved) -> Result<Option<usize>> {
 }
 
 impl Sock {
+    /// Returns `None`: it is all the same which thread uses a socket.
+    pub fn placement(&self) -> Option<usize> {
+        None
+    }
+
     /// Returns both ends of a connection that belongs to no process. The fuzzer uses this, since it
     /// has no other world.
     pub fn pair() -> (Sock, Sock) {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Ports over DPDK's ethdev: one queue each way, one pool of mbufs each way. See ../sys/port.h. */
+/* Ports over DPDK's ethdev: queue pairs, each with a pool of mbufs each way. See ../sys/port.h. */
 
 #include <errno.h>
 #include <stdio.h>
@@ -25,6 +25,10 @@
 #define RTE_ETH_TX_OFFLOAD_IPV4_CKSUM DEV_TX_OFFLOAD_IPV4_CKSUM
 #define RTE_ETH_TX_OFFLOAD_TCP_CKSUM DEV_TX_OFFLOAD_TCP_CKSUM
 #define RTE_ETH_LINK_UP ETH_LINK_UP
+#define RTE_ETH_MQ_RX_RSS ETH_MQ_RX_RSS
+#define RTE_ETH_RETA_GROUP_SIZE RTE_RETA_GROUP_SIZE
+#define RTE_ETH_RSS_NONFRAG_IPV4_TCP ETH_RSS_NONFRAG_IPV4_TCP
+#define RTE_ETH_RSS_NONFRAG_IPV6_TCP ETH_RSS_NONFRAG_IPV6_TCP
 #define RTE_MBUF_F_RX_IP_CKSUM_MASK PKT_RX_IP_CKSUM_MASK
 #define RTE_MBUF_F_RX_IP_CKSUM_GOOD PKT_RX_IP_CKSUM_GOOD
 #define RTE_MBUF_F_RX_L4_CKSUM_MASK PKT_RX_L4_CKSUM_MASK
@@ -58,16 +62,26 @@
 /* The Ethernet header with a VLAN tag, in bytes. */
 #define LINK_HEADER 18
 
-/* The driver of memifs, with whose name the names of its devices begin. */
-#define MEMIF "net_memif"
+/* The driver of memifs, with whose name the names of its devices begin; and that of kernel interfaces. */
+#define MEMIF_DRIVER "net_memif"
+#define PACKET_DRIVER "net_af_packet"
+
+/* The longest key of receive-side scaling and the longest table of queues that are set, in bytes and entries. */
+#define RSS_KEY_MAX 64
+#define RSS_TABLE_MAX 2048
+
+struct dst_port_queue {
+	struct rte_mempool *received;
+	struct rte_mempool *sent;
+	uint64_t dropped;
+} __rte_cache_aligned;
 
 struct dst_port {
 	uint16_t id;
 	/* Whether the port is a memif, whose bursts are kept apart from DPDK's interrupt thread. */
 	bool is_memif;
-	struct rte_mempool *received;
-	struct rte_mempool *sent;
-	uint64_t dropped;
+	uint16_t queues;
+	struct dst_port_queue queue[DST_PORT_QUEUES];
 };
 
 /* The ports that are open. DPDK may have plugged in others at its start, which are there to be opened. */
@@ -162,20 +176,118 @@ unplug(uint16_t id, bool is_memif)
 }
 
 static struct rte_mempool *
-pool(const char *direction, unsigned int count, unsigned int cache, uint16_t mtu)
+pool(const char *direction, uint16_t queue, unsigned int count, unsigned int cache, uint16_t mtu)
 {
 	unsigned int room = RTE_PKTMBUF_HEADROOM + LINK_HEADER + mtu;
 	char name[RTE_MEMPOOL_NAMESIZE];
 
 	/* Some drivers need the usual size at least. */
 	room = RTE_MAX(room, (unsigned int)RTE_MBUF_DEFAULT_BUF_SIZE);
-	snprintf(name, sizeof(name), "dst_%s_%u", direction, g_opened);
+	snprintf(name, sizeof(name), "dst_%s_%u_%u", direction, g_opened, queue);
 	return rte_pktmbuf_pool_create(name, count, cache, 0, (uint16_t)RTE_MIN(room, (unsigned int)UINT16_MAX),
 				       SOCKET_ID_ANY);
 }
 
+/* Creates the pools of the queue pairs. */
 static int
-start(struct dst_port *port, uint16_t mtu, struct dst_port_info *info, char *error, size_t size)
+create_pools(struct dst_port *port, uint16_t mtu, char *error, size_t size)
+{
+	unsigned int received = RECEIVE_BUFFERS + rte_lcore_count() * CORE_CACHE * 3 / 2;
+
+	for (uint16_t i = 0; i < port->queues; i++) {
+		struct dst_port_queue *queue = &port->queue[i];
+
+		queue->received = pool("rx", i, received, CORE_CACHE, mtu);
+		queue->sent = pool("tx", i, SEND_BUFFERS, 0, mtu);
+		if (queue->received == NULL || queue->sent == NULL) {
+			snprintf(error, size,
+				 "no memory for %u buffers of %u bytes for each of the port's %u queues: give the application more (-s, hugepages), or use a smaller MTU or fewer queues",
+				 RECEIVE_BUFFERS + SEND_BUFFERS, mtu, port->queues);
+			return -ENOMEM;
+		}
+	}
+	return 0;
+}
+
+/* Returns the number of queue pairs that the port gets. */
+static uint16_t
+count_queues(const struct dst_port *port, const struct rte_eth_dev_info *device, uint16_t wanted)
+{
+	uint16_t most = RTE_MIN(RTE_MIN(device->max_rx_queues, device->max_tx_queues), DST_PORT_QUEUES);
+
+	/* DPDK does not tell how many of a memif's queues its peer has, and uses the others all the same. */
+	if (port->is_memif || most == 0) {
+		return 1;
+	}
+	/* The kernel spreads frames over all that there are. */
+	if (strcmp(device->driver_name, PACKET_DRIVER) == 0) {
+		return most;
+	}
+	return RTE_MAX(RTE_MIN(wanted, most), 1);
+}
+
+/* Has TCP segments spread over the queues, the same in both directions, if the port can. */
+static void
+set_rss(const struct rte_eth_dev_info *device, struct rte_eth_conf *conf, uint8_t *key)
+{
+	uint64_t types = RTE_ETH_RSS_NONFRAG_IPV4_TCP | RTE_ETH_RSS_NONFRAG_IPV6_TCP;
+
+	if ((device->flow_type_rss_offloads & types) == 0) {
+		return;
+	}
+	conf->rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
+	conf->rx_adv_conf.rss_conf.rss_hf = device->flow_type_rss_offloads & types;
+	if (device->hash_key_size > 0 && device->hash_key_size <= RSS_KEY_MAX) {
+		for (int i = 0; i < device->hash_key_size; i++) {
+			key[i] = (uint8_t)(i % 2 == 0 ? DST_PORT_RSS_KEY >> 8 : DST_PORT_RSS_KEY);
+		}
+		conf->rx_adv_conf.rss_conf.rss_key = key;
+		conf->rx_adv_conf.rss_conf.rss_key_len = device->hash_key_size;
+	}
+}
+
+/* Fills the started port's table from hashes to queues. Returns its length, or 0 if it has none to fill. */
+static uint16_t
+set_rss_table(const struct dst_port *port, uint16_t entries)
+{
+	struct rte_eth_rss_reta_entry64 table[RSS_TABLE_MAX / RTE_ETH_RETA_GROUP_SIZE] = {};
+
+	if (entries < RTE_ETH_RETA_GROUP_SIZE || entries > RSS_TABLE_MAX || !rte_is_power_of_2(entries)) {
+		return 0;
+	}
+	for (uint16_t i = 0; i < entries; i++) {
+		struct rte_eth_rss_reta_entry64 *group = &table[i / RTE_ETH_RETA_GROUP_SIZE];
+
+		group->mask = UINT64_MAX;
+		group->reta[i % RTE_ETH_RETA_GROUP_SIZE] = i % port->queues;
+	}
+	return rte_eth_dev_rss_reta_update(port->id, table, entries) == 0 ? entries : 0;
+}
+
+/* Sets the queue pairs up. */
+static int
+set_up_queues(struct dst_port *port, struct rte_eth_dev_info *device, char *error, size_t size)
+{
+	uint16_t receive_descriptors = DESCRIPTORS, send_descriptors = DESCRIPTORS;
+	int rc;
+
+	rte_eth_dev_adjust_nb_rx_tx_desc(port->id, &receive_descriptors, &send_descriptors);
+	for (uint16_t i = 0; i < port->queues; i++) {
+		rc = rte_eth_rx_queue_setup(port->id, i, receive_descriptors, SOCKET_ID_ANY, NULL,
+					    port->queue[i].received);
+		if (rc != 0) {
+			return refuse(rc, "the port's queue of received frames cannot be set up", error, size);
+		}
+		rc = rte_eth_tx_queue_setup(port->id, i, send_descriptors, SOCKET_ID_ANY, &device->default_txconf);
+		if (rc != 0) {
+			return refuse(rc, "the port's queue of sent frames cannot be set up", error, size);
+		}
+	}
+	return 0;
+}
+
+static int
+start(struct dst_port *port, uint16_t mtu, uint16_t queues, struct dst_port_info *info, char *error, size_t size)
 {
 	struct rte_eth_dev_info device;
 	struct rte_eth_conf conf = {};
@@ -187,11 +299,19 @@ start(struct dst_port *port, uint16_t mtu, struct dst_port_info *info, char *err
 	struct rte_ether_addr mac;
 #endif
 	uint64_t offloads;
-	uint16_t receive_descriptors = DESCRIPTORS, send_descriptors = DESCRIPTORS;
+	uint8_t key[RSS_KEY_MAX];
 
 	rc = rte_eth_dev_info_get(port->id, &device);
 	if (rc != 0) {
 		return refuse(rc, "the port does not describe itself", error, size);
+	}
+	port->queues = count_queues(port, &device, queues);
+	rc = create_pools(port, mtu, error, size);
+	if (rc != 0) {
+		return rc;
+	}
+	if (port->queues > 1) {
+		set_rss(&device, &conf, key);
 	}
 	conf.rxmode.offloads =
 		device.rx_offload_capa & (RTE_ETH_RX_OFFLOAD_IPV4_CKSUM | RTE_ETH_RX_OFFLOAD_TCP_CKSUM);
@@ -201,7 +321,7 @@ start(struct dst_port *port, uint16_t mtu, struct dst_port_info *info, char *err
 		offloads = 0;
 	}
 	conf.txmode.offloads = offloads;
-	rc = rte_eth_dev_configure(port->id, 1, 1, &conf);
+	rc = rte_eth_dev_configure(port->id, port->queues, port->queues, &conf);
 	if (rc != 0) {
 		return refuse(rc, "the port cannot be configured", error, size);
 	}
@@ -213,21 +333,16 @@ start(struct dst_port *port, uint16_t mtu, struct dst_port_info *info, char *err
 		 * longer frames all the same.
 		 */
 		if (rc != 0 && rc != -ENOTSUP && !port->is_memif &&
-		    strcmp(device.driver_name, "net_af_packet") != 0) {
+		    strcmp(device.driver_name, PACKET_DRIVER) != 0) {
 			snprintf(error, size, "the port refuses an MTU of %u (%s): its longest frame is %u bytes", mtu,
 				 strerror(-rc), device.max_rx_pktlen);
 			return rc;
 		}
 	}
-	rte_eth_dev_adjust_nb_rx_tx_desc(port->id, &receive_descriptors, &send_descriptors);
-	rc = rte_eth_rx_queue_setup(port->id, 0, receive_descriptors, SOCKET_ID_ANY, NULL, port->received);
-	if (rc != 0) {
-		return refuse(rc, "the port's queue of received frames cannot be set up", error, size);
-	}
 	device.default_txconf.offloads = offloads;
-	rc = rte_eth_tx_queue_setup(port->id, 0, send_descriptors, SOCKET_ID_ANY, &device.default_txconf);
+	rc = set_up_queues(port, &device, error, size);
 	if (rc != 0) {
-		return refuse(rc, "the port's queue of sent frames cannot be set up", error, size);
+		return rc;
 	}
 	rc = rte_eth_macaddr_get(port->id, &mac);
 	if (rc != 0) {
@@ -245,6 +360,8 @@ start(struct dst_port *port, uint16_t mtu, struct dst_port_info *info, char *err
 	}
 	memcpy(info->mac, &mac, sizeof(info->mac));
 	info->sends_checksums = offloads != 0;
+	info->queues = port->queues;
+	info->entries = conf.rxmode.mq_mode == RTE_ETH_MQ_RX_RSS ? set_rss_table(port, device.reta_size) : 0;
 	return 0;
 }
 
@@ -268,19 +385,21 @@ free_pool(struct rte_mempool *of)
 static uint32_t
 shut(struct dst_port *port)
 {
-	uint32_t count;
+	uint32_t count = 0;
 
 	unplug(port->id, port->is_memif);
-	count = free_pool(port->received) + free_pool(port->sent);
+	for (uint16_t i = 0; i < port->queues; i++) {
+		count += free_pool(port->queue[i].received) + free_pool(port->queue[i].sent);
+	}
 	free(port);
 	return count;
 }
 
 static int
-port_open(const char *device, uint16_t mtu, struct dst_port_info *info, struct dst_port **out, char *error,
-	  size_t size)
+port_open(const char *device, uint16_t mtu, uint16_t queues, struct dst_port_info *info, struct dst_port **out,
+	  char *error, size_t size)
 {
-	bool is_memif = strncmp(device, MEMIF, strlen(MEMIF)) == 0;
+	bool is_memif = strncmp(device, MEMIF_DRIVER, strlen(MEMIF_DRIVER)) == 0;
 	struct dst_port *port;
 	uint16_t id;
 	int rc;
@@ -289,24 +408,16 @@ port_open(const char *device, uint16_t mtu, struct dst_port_info *info, struct d
 	if (rc != 0) {
 		return rc;
 	}
-	port = calloc(1, sizeof(*port));
+	port = aligned_alloc(RTE_CACHE_LINE_SIZE, sizeof(*port));
 	if (port == NULL) {
 		unplug(id, is_memif);
 		return refuse(-ENOMEM, "no memory for a port", error, size);
 	}
+	memset(port, 0, sizeof(*port));
 	port->id = id;
 	port->is_memif = is_memif;
 	g_opened++;
-	port->received = pool("rx", RECEIVE_BUFFERS + rte_lcore_count() * CORE_CACHE * 3 / 2, CORE_CACHE, mtu);
-	port->sent = pool("tx", SEND_BUFFERS, 0, mtu);
-	if (port->received == NULL || port->sent == NULL) {
-		snprintf(error, size,
-			 "no memory for the port's %u buffers of %u bytes: give the application more (-s, hugepages), or use a smaller MTU",
-			 RECEIVE_BUFFERS + SEND_BUFFERS, mtu);
-		shut(port);
-		return -ENOMEM;
-	}
-	rc = start(port, mtu, info, error, size);
+	rc = start(port, mtu, queues, info, error, size);
 	if (rc != 0) {
 		shut(port);
 		return rc;
@@ -316,7 +427,7 @@ port_open(const char *device, uint16_t mtu, struct dst_port_info *info, struct d
 }
 
 static uint16_t
-port_receive(struct dst_port *port, struct dst_port_frame *frames, uint16_t count)
+port_receive(struct dst_port *port, uint16_t queue, struct dst_port_frame *frames, uint16_t count)
 {
 	struct rte_mbuf *mbufs[DST_PORT_BURST];
 	uint16_t received, kept = 0;
@@ -324,7 +435,7 @@ port_receive(struct dst_port *port, struct dst_port_frame *frames, uint16_t coun
 	if (unlikely(port->is_memif) && !dst_memif_begin_burst(port->id)) {
 		return 0;
 	}
-	received = rte_eth_rx_burst(port->id, 0, mbufs, RTE_MIN(count, DST_PORT_BURST));
+	received = rte_eth_rx_burst(port->id, queue, mbufs, RTE_MIN(count, DST_PORT_BURST));
 	if (unlikely(port->is_memif)) {
 		dst_memif_end_burst(port->id);
 	}
@@ -335,13 +446,13 @@ port_receive(struct dst_port *port, struct dst_port_frame *frames, uint16_t coun
 
 		/* Buffers hold the longest frame of the MTU, so a chain is a longer frame than this. */
 		if (mbuf->nb_segs != 1) {
-			port->dropped++;
+			port->queue[queue].dropped++;
 			rte_pktmbuf_free(mbuf);
 			continue;
 		}
 		/* DPDK 20.05's af_packet does not put the tag back into the frame, where the stack reads it. */
 		if ((flags & RTE_MBUF_F_RX_VLAN_STRIPPED) != 0 && rte_vlan_insert(&mbuf) != 0) {
-			port->dropped++;
+			port->queue[queue].dropped++;
 			rte_pktmbuf_free(mbuf);
 			continue;
 		}
@@ -367,18 +478,18 @@ port_release(void *buffer)
 }
 
 static bool
-port_is_low(struct dst_port *port)
+port_is_low(struct dst_port *port, uint16_t queue)
 {
 	/* Without those that cores keep for themselves. */
-	return rte_mempool_ops_get_count(port->received) < RESERVE;
+	return rte_mempool_ops_get_count(port->queue[queue].received) < RESERVE;
 }
 
 static bool
-port_allocate(struct dst_port *port, struct dst_port_frame *frames, uint16_t count)
+port_allocate(struct dst_port *port, uint16_t queue, struct dst_port_frame *frames, uint16_t count)
 {
 	struct rte_mbuf *mbufs[DST_PORT_BURST];
 
-	if (count > DST_PORT_BURST || rte_pktmbuf_alloc_bulk(port->sent, mbufs, count) != 0) {
+	if (count > DST_PORT_BURST || rte_pktmbuf_alloc_bulk(port->queue[queue].sent, mbufs, count) != 0) {
 		return false;
 	}
 	for (uint16_t i = 0; i < count; i++) {
@@ -390,7 +501,7 @@ port_allocate(struct dst_port *port, struct dst_port_frame *frames, uint16_t cou
 }
 
 static uint16_t
-port_send(struct dst_port *port, struct dst_port_frame *frames, uint16_t count)
+port_send(struct dst_port *port, uint16_t queue, struct dst_port_frame *frames, uint16_t count)
 {
 	struct rte_mbuf *mbufs[DST_PORT_BURST];
 
@@ -414,7 +525,7 @@ port_send(struct dst_port *port, struct dst_port_frame *frames, uint16_t count)
 	if (unlikely(port->is_memif) && !dst_memif_begin_burst(port->id)) {
 		return 0;
 	}
-	count = rte_eth_tx_burst(port->id, 0, mbufs, count);
+	count = rte_eth_tx_burst(port->id, queue, mbufs, count);
 	if (unlikely(port->is_memif)) {
 		dst_memif_end_burst(port->id);
 	}
@@ -422,17 +533,19 @@ port_send(struct dst_port *port, struct dst_port_frame *frames, uint16_t count)
 }
 
 static void
-port_counters(struct dst_port *port, struct dst_port_counters *counters)
+port_counters(struct dst_port *port, uint16_t queue, struct dst_port_counters *counters)
 {
 	struct rte_eth_stats stats = {};
 	struct rte_eth_link link;
 
-	(void)rte_eth_stats_get(port->id, &stats);
+	if (queue == 0) {
+		(void)rte_eth_stats_get(port->id, &stats);
+	}
 	counters->is_up = rte_eth_link_get_nowait(port->id, &link) == 0 && link.link_status == RTE_ETH_LINK_UP;
-	counters->missed = stats.imissed + stats.rx_nombuf + port->dropped;
+	counters->missed = stats.imissed + stats.rx_nombuf + port->queue[queue].dropped;
 	counters->errors = stats.ierrors + stats.oerrors;
-	counters->received_buffers = rte_mempool_in_use_count(port->received);
-	counters->sent_buffers = rte_mempool_in_use_count(port->sent);
+	counters->received_buffers = rte_mempool_in_use_count(port->queue[queue].received);
+	counters->sent_buffers = rte_mempool_in_use_count(port->queue[queue].sent);
 }
 
 static const struct dst_port_ops g_ops = {

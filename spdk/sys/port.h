@@ -20,6 +20,12 @@ struct dst_port;
 #define DST_PORT_IPV4_VERIFIED 1u
 #define DST_PORT_TCP_VERIFIED 2u
 
+/* The maximum number of a port's queue pairs, each with pools of its own. One thread at a time may use one. */
+#define DST_PORT_QUEUES 16
+
+/* The 16 bits that the key of receive-side scaling repeats, which makes it the same in both directions. */
+#define DST_PORT_RSS_KEY 0x6d5au
+
 /* A frame in a buffer of the port. */
 struct dst_port_frame {
 	/* The mbuf. */
@@ -43,8 +49,16 @@ struct dst_port_info {
 	uint8_t mac[6];
 	/* Whether the port computes the checksums of IPv4 and TCP in sent frames. */
 	bool sends_checksums;
+	/* The queue pairs. */
+	uint16_t queues;
+	/*
+	 * The length of the table from hashes of TCP segments to queues, a power of 2, in which the entry i is
+	 * the queue i % queues; 0 if the port has none, and gives frames to whatever queue.
+	 */
+	uint16_t entries;
 };
 
+/* Of a queue pair; the first one's include what the port counts as a whole. */
 struct dst_port_counters {
 	/* Received frames that were lost because no buffer was free, or were no single buffer. */
 	uint64_t missed;
@@ -61,31 +75,32 @@ struct dst_port_counters {
 struct dst_port_ops {
 	/*
 	 * Opens the port that `device` names: a vdev with its arguments, such as "net_memif0,id=0", or a
-	 * PCI address. Received IP packets have up to `mtu` bytes. On failure, returns a negative errno and
-	 * writes the reason to `error`, which has `error_size` bytes.
+	 * PCI address. Received IP packets have up to `mtu` bytes. It gets `queues` queue pairs, or fewer if
+	 * it has no more; one that spreads frames over all that it has gets those. On failure, returns a
+	 * negative errno and writes the reason to `error`, which has `error_size` bytes.
 	 */
-	int (*open)(const char *device, uint16_t mtu, struct dst_port_info *info, struct dst_port **port, char *error,
-		    size_t error_size);
+	int (*open)(const char *device, uint16_t mtu, uint16_t queues, struct dst_port_info *info,
+		    struct dst_port **port, char *error, size_t error_size);
 
 	/* Closes a port, all of whose frames were released. Returns the number of buffers that are missing. */
 	uint32_t (*close)(struct dst_port *port);
 
 	/* Receives up to `count` frames, at most DST_PORT_BURST. Returns their number. */
-	uint16_t (*receive)(struct dst_port *port, struct dst_port_frame *frames, uint16_t count);
+	uint16_t (*receive)(struct dst_port *port, uint16_t queue, struct dst_port_frame *frames, uint16_t count);
 
 	/* Releases a received frame's buffer, or one that was allocated and not sent. */
 	void (*release)(void *buffer);
 
 	/* Returns true if few buffers are left for received frames. */
-	bool (*is_low)(struct dst_port *port);
+	bool (*is_low)(struct dst_port *port, uint16_t queue);
 
 	/* Allocates buffers for `count` frames to be sent. Returns false, and allocates none, if there are too few. */
-	bool (*allocate)(struct dst_port *port, struct dst_port_frame *frames, uint16_t count);
+	bool (*allocate)(struct dst_port *port, uint16_t queue, struct dst_port_frame *frames, uint16_t count);
 
 	/* Sends up to `count` frames. Returns the number of those that were taken; the others stay the caller's. */
-	uint16_t (*send)(struct dst_port *port, struct dst_port_frame *frames, uint16_t count);
+	uint16_t (*send)(struct dst_port *port, uint16_t queue, struct dst_port_frame *frames, uint16_t count);
 
-	void (*counters)(struct dst_port *port, struct dst_port_counters *counters);
+	void (*counters)(struct dst_port *port, uint16_t queue, struct dst_port_counters *counters);
 };
 
 /* Makes ports available. Called once, before main(). */

@@ -151,8 +151,9 @@ impl Broker {
 
     /// Handles a new connection of a listener. Returns the connection's number and the group that
     /// gets its socket, or `None` if the connection must be closed: there is no room for it, there
-    /// is no group yet, or the target is stopping.
-    pub fn accepted(&mut self, now_us: u64, peer: SocketAddr) -> Option<Adopted> {
+    /// is no group yet, or the target is stopping. Connections with the same `placement` have the same
+    /// group; the others have them in turn.
+    pub fn accepted(&mut self, now_us: u64, peer: SocketAddr, placement: Option<usize>) -> Option<Adopted> {
         self.now_us = now_us;
         if self.is_stopping || self.groups == 0 {
             return None;
@@ -171,8 +172,10 @@ impl Broker {
                 return None;
             }
         }
-        let group = self.next_group % self.groups;
-        self.next_group = group + 1;
+        let group = placement.unwrap_or(self.next_group) % self.groups;
+        if placement.is_none() {
+            self.next_group = group + 1;
+        }
         self.last_connection += 1;
         let connection = self.last_connection;
         self.connections.insert(connection, Connection::new(group, peer, now_us));

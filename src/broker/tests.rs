@@ -172,7 +172,7 @@ impl World {
 
     fn accept(&mut self, address: u8) -> Option<u64> {
         self.now_us += 1;
-        let adopted = self.broker.accepted(self.now_us, SocketAddr::from(([192, 0, 2, address], 1)));
+        let adopted = self.broker.accepted(self.now_us, SocketAddr::from(([192, 0, 2, address], 1)), None);
         if let Some(adopted) = adopted {
             self.told.insert(adopted.connection, Vec::new());
         }

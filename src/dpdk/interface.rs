@@ -1,19 +1,19 @@
 //! An interface, which its users share; and the poller that keeps it alive.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use dst_net::{Counters, NetEvent, Prefix};
-use dst_sockets::{Connect, SocketId, Sockets};
+use dst_net::Prefix;
+use dst_sockets::{Sockets, SocketsCounters};
 use dst_tcp::Information;
 use spdk::Result;
-use spdk::clock::now_us;
 use spdk::poller::Poller;
 use spdk::port::PortCounters;
+use spdk::thread::core_index;
 
 use crate::port::DpdkPort;
+use crate::shared::SharedSockets;
 
 /// What an interface is created from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,114 +30,99 @@ pub struct Settings {
     pub mtu: u16,
     /// The VLAN of all frames, if they have a tag.
     pub vlan: Option<u16>,
+    /// The queue pairs of the port. `None`: one for each reactor, as far as the port has them.
+    pub queues: Option<u16>,
 }
-
-/// The interface's own poller makes a turn only if no user has made one for this long, µs: about a
-/// turn of a busy reactor. Otherwise it would compete with the users' cores for the lock.
-const IDLE_US: u64 = 20;
-
-/// How long a thread that waits for a connection sleeps at most before it looks again.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// An interface.
 #[derive(Debug)]
 pub struct Interface {
     /// What the interface was created from.
     pub settings: Settings,
-    sockets: Mutex<Sockets<DpdkPort>>,
-    /// When the last turn was, µs.
-    turned: AtomicU64,
-    /// The number of threads that wait for connections, and what wakes them.
-    waiting: AtomicUsize,
-    attempts: Condvar,
+    /// One for each queue pair of the port.
+    shards: Box<[Arc<SharedSockets>]>,
+    /// The shard of the next connection that no reactor opens.
+    next: AtomicUsize,
 }
 
+/// The placements that the shards of the process have had.
+static PLACEMENTS: AtomicUsize = AtomicUsize::new(0);
+
+/// The maximum number of placements. With more interfaces than that in a process's life, shards share
+/// them, which costs speed only.
+const PLACEMENTS_MAX: usize = 1 << 20;
+
 impl Interface {
-    pub(crate) fn new(settings: Settings, sockets: Sockets<DpdkPort>) -> Interface {
-        Interface {
-            settings,
-            sockets: Mutex::new(sockets),
-            turned: AtomicU64::new(0),
-            waiting: AtomicUsize::new(0),
-            attempts: Condvar::new(),
-        }
+    /// Returns an interface with these shards.
+    ///
+    /// # Panics
+    /// If there are none.
+    pub(crate) fn new(settings: Settings, shards: Vec<Sockets<DpdkPort>>) -> Interface {
+        assert!(!shards.is_empty(), "a port has a queue pair");
+        let name = settings.name.as_str().into();
+        let is_one = shards.len() == 1;
+        let place = || PLACEMENTS.fetch_add(1, Ordering::Relaxed) % PLACEMENTS_MAX + 1;
+        let placement = || (!is_one).then(|| i32::try_from(place()).expect("it is small"));
+        let share = |sockets| Arc::new(SharedSockets::new(&name, placement(), sockets));
+        let shards = shards.into_iter().map(share).collect();
+        Interface { settings, shards, next: AtomicUsize::new(0) }
     }
 
-    /// Returns the sockets, for use by this thread alone. HOT.
-    pub fn sockets(&self) -> MutexGuard<'_, Sockets<DpdkPort>> {
-        // A panic aborts the process, so no lock is ever poisoned.
-        self.sockets.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Returns the sockets of all shards.
+    pub fn shards(&self) -> &[Arc<SharedSockets>] {
+        &self.shards
     }
 
-    /// Makes a turn, unless another thread uses the sockets. Returns them, or `None`. HOT.
-    pub fn turn(&self) -> Option<(MutexGuard<'_, Sockets<DpdkPort>>, bool)> {
-        let mut sockets = self.sockets.try_lock().ok()?;
-        let now = now_us();
-        self.turned.store(now, Ordering::Relaxed);
-        let worked = sockets.turn(now, |event| self.tell(event));
-        if worked && self.waiting.load(Ordering::Relaxed) > 0 {
-            self.attempts.notify_all();
-        }
-        Some((sockets, worked))
+    /// Returns the shard for a new connection: that of the reactor, or on other OS threads the next one.
+    pub fn shard_for_connection(&self) -> &Arc<SharedSockets> {
+        let index = match &*self.shards {
+            [_] => 0,
+            _ => core_index().unwrap_or_else(|| self.next.fetch_add(1, Ordering::Relaxed)),
+        };
+        &self.shards[index % self.shards.len()]
     }
 
-    #[cold]
-    fn tell(&self, event: NetEvent) {
-        let name = &self.settings.name;
-        match event {
-            NetEvent::Usable(address) => spdk::info!("Interface {name} uses the address {address}"),
-            NetEvent::Duplicate(address, mac) => spdk::warn!(
-                "Interface {name} does not use the address {address}: the host with the link-layer address {mac} has it"
-            ),
-        }
+    /// Makes a turn of each shard. Returns true if there was something to do.
+    pub fn turn(&self) -> bool {
+        self.shards.iter().fold(false, |worked, shard| shard.turn().is_some_and(|(_, did)| did) | worked)
     }
 
     /// Registers the interface's poller, on this thread.
     pub fn poller(self: &Arc<Self>) -> Result<Poller> {
         let interface = Arc::clone(self);
         Poller::register(0, move || {
-            let is_idle = now_us().saturating_sub(interface.turned.load(Ordering::Relaxed)) >= IDLE_US;
-            is_idle && interface.turn().is_some_and(|(_, worked)| worked)
+            interface.shards.iter().fold(false, |worked, shard| shard.turn_if_idle() | worked)
         })
-    }
-
-    /// Waits until a connection attempt has ended. Call it on a thread that is no SPDK thread.
-    pub fn wait(&self, id: SocketId) -> Connect {
-        let mut sockets = self.sockets();
-        loop {
-            let state = sockets.attempt(id);
-            if state != Connect::Pending {
-                return state;
-            }
-            // The count changes under the lock, so no turn comes in between.
-            self.waiting.fetch_add(1, Ordering::Relaxed);
-            let woken = self.attempts.wait_timeout(sockets, LOOK_AGAIN);
-            sockets = woken.unwrap_or_else(PoisonError::into_inner).0;
-            self.waiting.fetch_sub(1, Ordering::Relaxed);
-        }
     }
 
     /// Deletes the interface: its connections end, and its port is closed.
     pub fn delete(&self) {
-        self.sockets().delete(now_us());
-        self.attempts.notify_all();
+        self.shards.iter().for_each(|shard| shard.delete());
     }
 
     /// Returns true when it is known of all addresses whether other hosts have them.
     pub fn is_decided(&self) -> bool {
-        self.sockets().is_decided()
+        self.shards[0].lock().is_decided()
     }
 
-    /// Returns the connections.
-    pub fn connections(&self) -> Vec<Information> {
-        self.sockets().connections()
+    /// Returns the connections, each with the place of its queue pair among the port's.
+    pub fn connections(&self) -> Vec<(usize, Information)> {
+        let of = |(queue, shard): (usize, &Arc<SharedSockets>)| {
+            let found = shard.lock().connections();
+            found.into_iter().map(move |information| (queue, information))
+        };
+        self.shards.iter().enumerate().flat_map(of).collect()
     }
 
-    /// Returns the counters of the interface, of TCP and of the port.
-    pub fn counters(&self) -> Option<(Counters, dst_tcp::Counters, PortCounters)> {
-        let mut sockets = self.sockets();
-        let (interface, tcp, port) = sockets.counters()?;
-        Some((interface, tcp, port.counters()))
+    /// Returns the counters of each queue pair: of its sockets, and of the port. There are none once the
+    /// interface was deleted.
+    pub fn counters(&self) -> Vec<(SocketsCounters, PortCounters)> {
+        let of = |shard: &Arc<SharedSockets>| {
+            let mut sockets = shard.lock();
+            let (counters, port) = sockets.counters()?;
+            Some((counters, port.counters()))
+        };
+        self.shards.iter().filter_map(of).collect()
     }
 
     /// Returns true if the interface has an address, be it usable or not.
@@ -147,6 +132,6 @@ impl Interface {
 
     /// Returns true if the interface can connect to an address.
     pub fn reaches(&self, remote: SocketAddr) -> bool {
-        self.sockets().reaches(remote.ip())
+        self.shards[0].reaches(remote.ip())
     }
 }

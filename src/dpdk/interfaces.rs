@@ -4,12 +4,13 @@ use std::cell::RefCell;
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
-use dst_net::{Config, ConfigError, MacAddress, Offloads, Prefix, Route};
-use dst_sockets::Sockets;
+use dst_net::{Config, ConfigError, MacAddress, Offloads, Prefix, Route, SHARDS_MAX, Shard};
+use dst_sockets::{Exchange, Sockets};
 use dst_tcp::Secret;
 use spdk::clock::now_us;
 use spdk::poller::Poller;
-use spdk::port::{OpenError, Port};
+use spdk::port::{OpenError, PortQueue, QUEUES_MAX};
+use spdk::thread::cores;
 use spdk::{Errno, random, sock_impl};
 use thiserror::Error;
 
@@ -20,6 +21,8 @@ use crate::port::DpdkPort;
 /// The maximum number of interfaces. Each connection attempt that names no implementation walks
 /// over them.
 const INTERFACES_MAX: usize = 16;
+
+const _: () = assert!(SHARDS_MAX == QUEUES_MAX && dst_net::RSS_KEY == spdk::port::RSS_KEY);
 
 /// The reason why no interface was created.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -48,6 +51,9 @@ pub enum CreateError {
     /// DPDK does not open the port.
     #[error("{1}")]
     Port(Errno, String),
+    /// The port has another number of queue pairs.
+    #[error("this port cannot have {0} queue pairs: leave the number out, and it has {1}")]
+    Queues(u16, u16),
     /// The settings are wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -64,7 +70,7 @@ impl CreateError {
             CreateError::Exists(_) => Errno::EEXIST,
             CreateError::TooMany => Errno::ENOSPC,
             CreateError::AddressInUse(..) => Errno::EADDRINUSE,
-            CreateError::Config(_) => Errno::EINVAL,
+            CreateError::Config(_) | CreateError::Queues(..) => Errno::EINVAL,
             CreateError::Port(errno, _) | CreateError::Poller(errno) => *errno,
         }
     }
@@ -113,22 +119,42 @@ pub fn create(settings: Settings) -> Result<Arc<Interface>, CreateError> {
     config.check()?;
     let device = memif::with_whole_frames(&settings.port, settings.mtu)
         .map_err(|text| CreateError::Port(Errno::EINVAL, text))?;
-    let port = Port::open(&device, settings.mtu).map_err(|error| match error {
+    let reactors = u16::try_from(cores().len()).unwrap_or(QUEUES_MAX);
+    let wanted = settings.queues.unwrap_or(reactors).min(QUEUES_MAX);
+    let queues = PortQueue::open(&device, settings.mtu, wanted).map_err(|error| match error {
         OpenError::NoPorts => CreateError::NoPorts,
         OpenError::Device(errno, text) => CreateError::Port(errno, text),
     })?;
-    config.mac = MacAddress(port.mac());
-    let checksums = port.sends_checksums();
-    config.offloads = Offloads { ipv4_checksum: checksums, tcp_checksum: checksums, segmentation: false };
-    let mut secret = [0; 16];
-    random::fill(&mut secret);
-    let sockets = Sockets::new(DpdkPort(port), config, Secret(secret), now_us())?;
+    let count = queues.len() as u16;
+    if let Some(wanted) = settings.queues.filter(|&wanted| wanted != count) {
+        return Err(CreateError::Queues(wanted, count));
+    }
     let name = settings.name.clone();
-    let interface = Arc::new(Interface::new(settings, sockets));
+    let interface = Arc::new(Interface::new(settings, shards(queues, &mut config)?));
     let poller = interface.poller().map_err(CreateError::Poller)?;
     POLLERS.with_borrow_mut(|pollers| pollers.push((name, poller)));
     INTERFACES.write().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&interface));
     Ok(interface)
+}
+
+/// Returns a shard for each queue pair of a port.
+fn shards(queues: Vec<PortQueue>, config: &mut Config) -> Result<Vec<Sockets<DpdkPort>>, ConfigError> {
+    let exchange = Arc::new(Exchange::new(queues.len()));
+    let shard = |queue: PortQueue| {
+        let info = queue.info();
+        config.mac = MacAddress(info.mac);
+        let checksums = info.sends_checksums;
+        config.offloads = Offloads { ipv4_checksum: checksums, tcp_checksum: checksums, segmentation: false };
+        let mut secret = [0; 16];
+        random::fill(&mut secret);
+        let (port, config, secret) = (DpdkPort(queue), config.clone(), Secret(secret));
+        if info.queues == 1 {
+            return Sockets::new(port, config, secret, now_us());
+        }
+        let config = Config { shard: Shard::new(port.index(), info.queues, info.entries), ..config };
+        Sockets::shard(port, config, &exchange, secret, now_us())
+    };
+    queues.into_iter().map(shard).collect()
 }
 
 fn check_is_new(settings: &Settings) -> Result<(), CreateError> {
@@ -180,7 +206,7 @@ pub fn delete(name: &str) -> bool {
 pub fn delete_all() {
     for interface in list() {
         // What the users have just closed is still sent.
-        drop(interface.turn());
+        interface.turn();
         delete(&interface.settings.name);
     }
 }

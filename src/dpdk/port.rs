@@ -1,14 +1,19 @@
-//! A port of DPDK, as `dst-sockets` wants it.
+//! A queue pair of a port of DPDK, as `dst-sockets` wants it.
 
 use dst_net::{Headers, Verified};
 use dst_sockets::Port;
-use spdk::port::{self as dpdk, HeaderLens, PortCounters, PortFrame};
+use spdk::port::{HeaderLens, PortCounters, PortFrame, PortQueue};
 
-/// A port.
+/// A queue pair of a port.
 #[derive(Debug)]
-pub struct DpdkPort(pub dpdk::Port);
+pub struct DpdkPort(pub PortQueue);
 
 impl DpdkPort {
+    /// Returns the place of the queue pair among the port's.
+    pub fn index(&self) -> u16 {
+        self.0.index()
+    }
+
     pub fn counters(&self) -> PortCounters {
         self.0.counters()
     }
@@ -31,7 +36,7 @@ impl Port for DpdkPort {
 
     fn fill(&mut self, len: usize, headers: Option<Headers>, write: impl FnOnce(&mut [u8])) {
         // Without checksums of the port, the frame is complete.
-        let headers = headers.filter(|_| self.0.sends_checksums());
+        let headers = headers.filter(|_| self.0.info().sends_checksums);
         let lens = headers.map(|headers| HeaderLens {
             link: headers.link,
             network: headers.network,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use dst_net::ConnectError;
-use dst_sockets::{Connect, End, ListenError, SocketId, TransferError};
+use dst_sockets::{Connect, End, ListenError, SocketId, Sockets, TransferError};
 use dst_tcp::Reason;
 use spdk::clock::now_us;
 use spdk::sock_impl::{self, SockImpl};
@@ -16,6 +16,8 @@ use spdk::{Errno, Result};
 
 use crate::interface::Interface;
 use crate::interfaces;
+use crate::port::DpdkPort;
+use crate::shared::SharedSockets;
 
 /// The priority with which SPDK asks implementations if none is named: before `posix` (0), `uring`
 /// (1) and `vpp` (2), whose connect may block. Addresses that no interface reaches are refused at
@@ -28,15 +30,15 @@ pub fn register() {
     let _ = sock_impl::register::<Dpdk>(c"dpdk", PRIORITY);
 }
 
-/// A socket of an interface, which is closed when this is dropped.
+/// A socket of a shard, which is closed when this is dropped.
 struct Place {
-    interface: Arc<Interface>,
+    shard: Arc<SharedSockets>,
     id: SocketId,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.interface.sockets().close(self.id, now_us());
+        self.shard.lock().close(self.id, now_us());
     }
 }
 
@@ -48,52 +50,55 @@ enum Socket {
     Listener {
         /// The address to listen on.
         local: SocketAddr,
-        /// The socket that listens, or did so until its interface was deleted.
-        place: RefCell<Place>,
+        /// The sockets that listen, one in each shard of an interface, or did so until it was deleted.
+        /// There is at least one. The next connection is accepted from the first one that has one.
+        places: RefCell<Vec<Place>>,
     },
 }
 
 impl Socket {
-    /// Calls `f` with the socket's interface and its id there.
-    fn with<T>(&self, f: impl FnOnce(&Arc<Interface>, SocketId) -> T) -> T {
+    /// Calls `f` with the sockets of the socket's shard, or of a listener's first one, and its id there.
+    fn with<T>(&self, f: impl FnOnce(&mut Sockets<DpdkPort>, SocketId) -> T) -> T {
         match self {
-            Socket::Connection(place) => f(&place.interface, place.id),
-            Socket::Listener { place, .. } => {
-                let place = place.borrow();
-                f(&place.interface, place.id)
+            Socket::Connection(place) => f(&mut place.shard.lock(), place.id),
+            Socket::Listener { places, .. } => {
+                let place = &places.borrow()[0];
+                f(&mut place.shard.lock(), place.id)
             }
         }
     }
 }
 
 /// Listens at an address of an interface.
-fn listen_at(local: SocketAddr) -> Result<Place> {
+fn listen_at(local: SocketAddr) -> Result<Vec<Place>> {
     let has = |interface: &Interface| interface.has(local.ip());
     let interface = interfaces::find_by(has).ok_or(Errno::EADDRNOTAVAIL)?;
-    let id = interface.sockets().listen(local).map_err(|error| match error {
-        ListenError::NotOurs(_) => Errno::EADDRNOTAVAIL,
-        ListenError::InUse(_) => Errno::EADDRINUSE,
-    })?;
-    Ok(Place { interface, id })
+    let listen = |shard: &Arc<SharedSockets>| match shard.lock().listen(local) {
+        Ok(id) => Ok(Place { shard: Arc::clone(shard), id }),
+        Err(ListenError::NotOurs(_)) => Err(Errno::EADDRNOTAVAIL),
+        Err(ListenError::InUse(_)) => Err(Errno::EADDRINUSE),
+    };
+    interface.shards().iter().map(listen).collect()
 }
 
 /// Begins to connect.
 fn connect_to(remote: SocketAddr) -> Result<Place> {
     let interface = interfaces::find_by(|interface| interface.reaches(remote)).ok_or(Errno::ENETUNREACH)?;
-    let id = interface.sockets().connect(remote, now_us()).map_err(|error| match error {
+    let shard = Arc::clone(interface.shard_for_connection());
+    let id = shard.lock().connect(remote, now_us()).map_err(|error| match error {
         ConnectError::NoRoute(_) => Errno::ENETUNREACH,
         ConnectError::NoAddress(_) => Errno::EADDRNOTAVAIL,
         ConnectError::Tcp(_) => Errno::EAGAIN,
     })?;
-    Ok(Place { interface, id })
+    Ok(Place { shard, id })
 }
 
 /// A group.
 struct Group {
-    /// The number by which interfaces know the group.
+    /// The number by which shards know the group.
     id: u64,
-    /// For each interface, the number of its connections in the group.
-    interfaces: Vec<(Arc<Interface>, usize)>,
+    /// For each shard, the number of its connections in the group.
+    shards: Vec<(Arc<SharedSockets>, usize)>,
     /// The listeners. SPDK's targets have groups of their own for them, from 26.01 on.
     listeners: Vec<Listening>,
 }
@@ -101,16 +106,27 @@ struct Group {
 /// A listener in a group.
 struct Listening {
     token: usize,
-    /// The interface when the listener joined. Once it is deleted, the listener is ready at each
-    /// poll, so that `accept` moves the listener to another interface, and accepts there.
-    interface: Arc<Interface>,
-    id: SocketId,
+    /// The shards, and its ids there, when the listener joined. Once its interface is deleted, the
+    /// listener is ready at each poll, so that `accept` moves the listener to another interface, and
+    /// accepts there.
+    places: Vec<(Arc<SharedSockets>, SocketId)>,
+}
+
+impl Listening {
+    /// Returns true if a connection waits, or the interface was deleted. A shard that another thread
+    /// uses is asked the next time.
+    fn is_ready(&self) -> bool {
+        let waits = |(shard, id): &(Arc<SharedSockets>, SocketId)| {
+            shard.try_lock().is_some_and(|mut sockets| sockets.has_waiting(*id))
+        };
+        self.places.iter().any(waits)
+    }
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
-        for (interface, _) in &self.interfaces {
-            interface.sockets().forget(self.id);
+        for (shard, _) in &self.shards {
+            shard.lock().forget(self.id);
         }
     }
 }
@@ -149,7 +165,7 @@ impl SockImpl for Dpdk {
         // A reactor must not wait. It gets a socket that takes nothing before it is open, and
         // reports a failure when it is read.
         if Thread::current().is_none()
-            && let Connect::Failed(end) = place.interface.wait(place.id)
+            && let Connect::Failed(end) = place.shard.wait(place.id)
         {
             return Err(errno_of_end(end));
         }
@@ -161,13 +177,13 @@ impl SockImpl for Dpdk {
     }
 
     fn attempt(socket: &Socket) -> Option<Result<()>> {
-        let Socket::Connection(Place { interface, id }) = socket else { return Some(Ok(())) };
-        let mut sockets = interface.sockets();
+        let Socket::Connection(Place { shard, id }) = socket else { return Some(Ok(())) };
+        let mut sockets = shard.lock();
         let mut state = sockets.attempt(*id);
         // A socket in no group is polled here, as it is in `read`.
         if state == Connect::Pending && !sockets.is_in_group(*id) {
             drop(sockets);
-            sockets = interface.turn()?.0;
+            sockets = shard.turn()?.0;
             state = sockets.attempt(*id);
         }
         match state {
@@ -182,35 +198,40 @@ impl SockImpl for Dpdk {
             // The stack chooses no port.
             return Err(Errno::EADDRNOTAVAIL);
         }
-        Ok(Socket::Listener { local, place: RefCell::new(listen_at(local)?) })
+        Ok(Socket::Listener { local, places: RefCell::new(listen_at(local)?) })
     }
 
     fn accept(listener: &Socket) -> Option<Socket> {
-        let Socket::Listener { local, place } = listener else { return None };
-        let mut place = place.borrow_mut();
-        let mut sockets = place.interface.sockets();
-        let accepted = sockets.accept(place.id, now_us());
-        let is_deleted = sockets.is_deleted();
-        drop(sockets);
-        if let Some(id) = accepted {
-            return Some(Socket::Connection(Place { interface: Arc::clone(&place.interface), id }));
+        let Socket::Listener { local, places } = listener else { return None };
+        let mut places = places.borrow_mut();
+        // Shards take turns.
+        places.rotate_left(1);
+        let mut is_deleted = false;
+        for Place { shard, id } in places.iter() {
+            let mut sockets = shard.lock();
+            let accepted = sockets.accept(*id, now_us());
+            is_deleted |= sockets.is_deleted();
+            drop(sockets);
+            if let Some(id) = accepted {
+                return Some(Socket::Connection(Place { shard: Arc::clone(shard), id }));
+            }
         }
         // Until an interface has the address again and nobody else listens there, each call tries.
         if is_deleted && let Ok(next) = listen_at(*local) {
-            *place = next;
+            *places = next;
         }
         None
     }
 
     fn read(socket: &Socket, parts: &mut [IoSliceMut<'_>]) -> Result<usize> {
-        let Socket::Connection(Place { interface, id }) = socket else { return Err(Errno::ENOTCONN) };
-        let mut sockets = interface.sockets();
+        let Socket::Connection(Place { shard, id }) = socket else { return Err(Errno::ENOTCONN) };
+        let mut sockets = shard.lock();
         let mut outcome = sockets.read(*id, parts, now_us());
         // A socket in no group is polled here. NVMe/TCP's initiator reads it in a loop in which the
         // reactor does nothing else.
         if outcome == Err(TransferError::WouldBlock) && !sockets.is_in_group(*id) {
             drop(sockets);
-            if let Some((mut sockets, _)) = interface.turn() {
+            if let Some((mut sockets, _)) = shard.turn() {
                 outcome = sockets.read(*id, parts, now_us());
             }
         }
@@ -218,71 +239,77 @@ impl SockImpl for Dpdk {
     }
 
     fn write(socket: &Socket, parts: &[IoSlice<'_>]) -> Result<usize> {
-        let Socket::Connection(Place { interface, id }) = socket else { return Err(Errno::ENOTCONN) };
-        interface.sockets().write(*id, parts).map_err(errno_of_transfer)
+        let Socket::Connection(Place { shard, id }) = socket else { return Err(Errno::ENOTCONN) };
+        shard.lock().write(*id, parts).map_err(errno_of_transfer)
     }
 
     fn addresses(socket: &Socket) -> Option<(SocketAddr, Option<SocketAddr>)> {
-        socket.with(|interface, id| interface.sockets().addresses(id))
+        socket.with(|sockets, id| sockets.addresses(id))
     }
 
     fn is_connected(socket: &Socket) -> bool {
-        socket.with(|interface, id| !matches!(interface.sockets().attempt(id), Connect::Failed(_)))
+        socket.with(|sockets, id| !matches!(sockets.attempt(id), Connect::Failed(_)))
+    }
+
+    fn placement(socket: &Socket) -> Option<i32> {
+        match socket {
+            Socket::Connection(place) => place.shard.placement,
+            Socket::Listener { .. } => None,
+        }
     }
 
     fn create_group() -> Group {
         static GROUPS: AtomicU64 = AtomicU64::new(0);
         let id = GROUPS.fetch_add(1, Ordering::Relaxed);
-        Group { id, interfaces: Vec::new(), listeners: Vec::new() }
+        Group { id, shards: Vec::new(), listeners: Vec::new() }
     }
 
     fn join(group: &mut Group, socket: &Socket, token: usize) {
-        let Place { interface, id } = match socket {
+        let Place { shard, id } = match socket {
             Socket::Connection(place) => place,
-            Socket::Listener { place, .. } => {
-                let place = place.borrow();
-                let (interface, id) = (Arc::clone(&place.interface), place.id);
-                return group.listeners.push(Listening { token, interface, id });
+            Socket::Listener { places, .. } => {
+                let copy = |place: &Place| (Arc::clone(&place.shard), place.id);
+                let places = places.borrow().iter().map(copy).collect();
+                return group.listeners.push(Listening { token, places });
             }
         };
-        let is_known = |(known, _): &&mut (Arc<Interface>, usize)| Arc::ptr_eq(known, interface);
-        match group.interfaces.iter_mut().find(is_known) {
+        let is_known = |(known, _): &&mut (Arc<SharedSockets>, usize)| Arc::ptr_eq(known, shard);
+        match group.shards.iter_mut().find(is_known) {
             Some((_, count)) => *count += 1,
-            None => group.interfaces.push((Arc::clone(interface), 1)),
+            None => group.shards.push((Arc::clone(shard), 1)),
         }
-        interface.sockets().join(*id, group.id, token);
+        shard.lock().join(*id, group.id, token);
     }
 
     fn leave(group: &mut Group, socket: &Socket, token: usize) {
-        let Socket::Connection(Place { interface, id }) = socket else {
+        let Socket::Connection(Place { shard, id }) = socket else {
             return group.listeners.retain(|found| found.token != token);
         };
-        let mut sockets = interface.sockets();
+        let mut sockets = shard.lock();
         sockets.leave(*id);
-        let is_of = |(known, _): &(Arc<Interface>, usize)| Arc::ptr_eq(known, interface);
-        if let Some(place) = group.interfaces.iter().position(is_of) {
-            group.interfaces[place].1 -= 1;
-            if group.interfaces[place].1 == 0 {
+        let is_of = |(known, _): &(Arc<SharedSockets>, usize)| Arc::ptr_eq(known, shard);
+        if let Some(place) = group.shards.iter().position(is_of) {
+            group.shards[place].1 -= 1;
+            if group.shards[place].1 == 0 {
                 sockets.forget(group.id);
-                group.interfaces.swap_remove(place);
+                group.shards.swap_remove(place);
             }
         }
     }
 
     fn poll(group: &mut Group, limit: usize, mut ready: impl FnMut(usize)) {
         let mut left = limit;
-        for (interface, _) in &group.interfaces {
-            // Another core that uses the interface has made the turn; the next poll comes soon.
-            let Some((mut sockets, _)) = interface.turn() else { continue };
+        for (shard, _) in &group.shards {
+            // Another core that uses the shard has made the turn; the next poll comes soon.
+            let Some((mut sockets, _)) = shard.turn() else { continue };
             left -= sockets.ready(group.id, left, &mut ready);
         }
-        let waits = |found: &&Listening| found.interface.sockets().has_waiting(found.id);
-        for listening in group.listeners.iter().filter(waits).take(left) {
+        for listening in group.listeners.iter().filter(|listening| listening.is_ready()).take(left) {
             ready(listening.token);
         }
         // Others come first the next time, since `limit` may have left out the last ones.
-        if group.interfaces.len() > 1 {
-            group.interfaces.rotate_left(1);
+        if group.shards.len() > 1 {
+            group.shards.rotate_left(1);
         }
         if group.listeners.len() > 1 {
             group.listeners.rotate_left(1);

@@ -253,7 +253,7 @@ impl Target {
 
     /// Gives a listener's new connection to a group, if there is room for it.
     pub(crate) fn accepted(self: &Rc<Self>, sock: Sock, peer: SocketAddr) {
-        let adopted = self.broker.borrow_mut().accepted(now_us(), peer);
+        let adopted = self.broker.borrow_mut().accepted(now_us(), peer, sock.placement());
         // Another connection may be evicted to make room.
         self.carry_out();
         let Some(adopted) = adopted else { return };

@@ -39,6 +39,8 @@ enum State {
     Usable,
     /// Another host has the address, which is tried again at `until`.
     Duplicate { until: u64 },
+    /// The first shard of the interface has not found out yet whether the address is usable.
+    Undecided,
 }
 
 #[derive(Debug)]
@@ -73,8 +75,11 @@ pub(crate) struct Addresses {
 impl Addresses {
     pub fn new(prefixes: &[Prefix], config: &Config, now: u64) -> Addresses {
         let detect = config.detect_duplicates && !is_on(Mutation::NoDuplicateDetection);
-        let state =
-            if detect { State::New { at: now } } else { State::Announcing { left: ANNOUNCEMENTS, at: now } };
+        let state = match (config.shard.is_first(), detect) {
+            (true, true) => State::New { at: now },
+            (true, false) => State::Announcing { left: ANNOUNCEMENTS, at: now },
+            (false, _) => State::Undecided,
+        };
         let address = |prefix: &Prefix| Address { prefix: *prefix, state, defend_at: 0 };
         Addresses { list: prefixes.iter().map(address).collect() }
     }
@@ -91,6 +96,20 @@ impl Addresses {
     /// Returns true if an address is a usable address of this interface.
     pub fn is_usable(&self, address: IpAddr) -> bool {
         self.list.iter().any(|own| own.prefix.address == address && own.is_usable())
+    }
+
+    /// Returns which of the addresses are usable, a bit each.
+    pub fn usable(&self) -> u32 {
+        self.list.iter().enumerate().fold(0, |bits, (n, own)| bits | u32::from(own.is_usable()) << n)
+    }
+
+    /// Takes what the first shard's [`Addresses::usable`] says. What was usable once stays so.
+    pub fn follow(&mut self, usable: u32) {
+        for (n, own) in self.list.iter_mut().enumerate() {
+            if own.state == State::Undecided && usable >> n & 1 == 1 {
+                own.state = State::Usable;
+            }
+        }
     }
 
     /// Returns the usable address that packets to a next hop should come from: one in the next
@@ -122,7 +141,7 @@ impl Addresses {
                 event(NetEvent::Duplicate(address, mac));
                 false
             }
-            State::Duplicate { .. } => false,
+            State::Duplicate { .. } | State::Undecided => false,
             // A probe is answered like any question, which is all the defence it takes.
             State::Announcing { .. } | State::Usable if probes => false,
             State::Announcing { .. } | State::Usable => {
@@ -180,7 +199,7 @@ impl Addresses {
         let at = |own: &Address| match own.state {
             State::New { at } | State::Announcing { at, .. } => Some(at),
             State::Probing { until } | State::Duplicate { until } => Some(until),
-            State::Usable => None,
+            State::Usable | State::Undecided => None,
         };
         self.list.iter().filter_map(at).min()
     }

@@ -6,6 +6,7 @@ use smoltcp::wire::EthernetAddress as MacAddress;
 use thiserror::Error;
 
 use crate::prefix::Prefix;
+use crate::shard::Shard;
 
 /// The maximum number of an interface's own addresses.
 pub(crate) const MAX_ADDRESSES: usize = 16;
@@ -58,6 +59,12 @@ pub struct Config {
     pub routes: Vec<Route>,
     /// The work on sent frames that the port does itself.
     pub offloads: Offloads,
+    /// Which of the stacks on the port this is. Only the first one answers for the addresses, and finds
+    /// out whether another host has them; the others are told ([`Interface::follow`]). Default: there
+    /// is one stack only.
+    ///
+    /// [`Interface::follow`]: crate::Interface::follow
+    pub shard: Shard,
     /// Whether an address is used only after no other host was found to have it (RFC 5227, RFC
     /// 4862), which takes a second. Default: yes.
     pub detect_duplicates: bool,
@@ -96,6 +103,7 @@ impl Config {
             addresses,
             routes: Vec::new(),
             offloads: Offloads::default(),
+            shard: Shard::only(),
             detect_duplicates: true,
             max_neighbours: 1_024,
             max_resolving: 64,

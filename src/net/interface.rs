@@ -13,6 +13,7 @@ use crate::counters::Counters;
 use crate::event::NetEvent;
 use crate::familiar::Familiar;
 use crate::link::Link;
+use crate::shard::Shard;
 
 /// The maximum number of connections that TCP is told of at a time because their next hop does not
 /// answer. Further ones are noticed with their next segment.
@@ -64,6 +65,7 @@ pub enum ConnectError {
 pub struct Interface<F, B> {
     tcp: Stack<F, B>,
     link: Link,
+    shard: Shard,
     /// The headers of the last segment that was not familiar.
     familiar: Option<Familiar>,
     /// The connections whose next hop does not answer, of which TCP is not told yet.
@@ -79,7 +81,7 @@ impl<F: AsRef<[u8]>, B: Payload + AsRef<[u8]>> Interface<F, B> {
         tcp.mss = config.mtu - HEADERS;
         tcp.offload_bytes = tcp.offload_bytes.min(MAX_OFFLOAD);
         let (tcp, failed) = (Stack::new(tcp, secret), Vec::with_capacity(MAX_FAILED));
-        Ok(Interface { tcp, link, familiar: None, failed })
+        Ok(Interface { tcp, link, shard: config.shard, familiar: None, failed })
     }
 
     /// Returns the TCP stack, to accept, send, read and close. Connections are opened by
@@ -109,7 +111,18 @@ impl<F: AsRef<[u8]>, B: Payload + AsRef<[u8]>> Interface<F, B> {
         let next_hop = self.link.routes.next_hop(remote.ip());
         let source = next_hop.and_then(|next_hop| self.link.addresses.source_for(next_hop));
         let local = SocketAddr::new(source.ok_or(ConnectError::NoAddress(remote))?, 0);
-        Ok(self.tcp.connect(local, remote, now)?)
+        let shard = self.shard;
+        Ok(self.tcp.connect_where(local, remote, now, |local| shard.has(local, remote))?)
+    }
+
+    /// Returns which of the addresses are usable, a bit each, for [`Interface::follow`].
+    pub fn usable(&self) -> u32 {
+        self.link.addresses.usable()
+    }
+
+    /// Makes the addresses usable that are so in the first shard. For the other shards.
+    pub fn follow(&mut self, usable: u32) {
+        self.link.addresses.follow(usable);
     }
 
     /// Does what is due at `now`.

@@ -16,6 +16,7 @@
 //! | `addresses` | the interface's own addresses: probed, announced, defended |
 //! | `neighbours` | the link-layer addresses of other hosts |
 //! | `routes` | the next hop to an address |
+//! | `shard` | which stack has a connection, if the port has several queue pairs |
 //! | `outbox` | frames that wait for a neighbour's address, and answers |
 //! | `frame` | a frame to be sent |
 //! | `limiter` | a rate limit |
@@ -43,6 +44,7 @@ mod neighbours;
 mod outbox;
 mod prefix;
 mod routes;
+mod shard;
 
 pub use config::{Config, ConfigError, Offloads, Route};
 pub use counters::{Counters, DropReason};
@@ -50,6 +52,7 @@ pub use event::NetEvent;
 pub use frame::{Frame, Headers};
 pub use interface::{ConnectError, Interface, Verified};
 pub use prefix::Prefix;
+pub use shard::{RSS_KEY, Receiver, SHARDS_MAX, Shard};
 
 /// A link-layer address (EUI-48).
 pub use smoltcp::wire::EthernetAddress as MacAddress;

@@ -44,6 +44,8 @@ pub(crate) struct Link {
     mtu: usize,
     offloads: Offloads,
     pub addresses: Addresses,
+    /// Whether this link answers for the addresses: of several shards, only the first one does.
+    answers: bool,
     pub routes: Routes,
     pub neighbours: Neighbours,
     pub outbox: Outbox,
@@ -76,6 +78,7 @@ impl Link {
             mtu,
             offloads: config.offloads,
             addresses: Addresses::new(&prefixes, config, now),
+            answers: config.shard.is_first(),
             routes: Routes::new(&prefixes, &config.routes),
             neighbours: Neighbours::new(config, secret),
             outbox: Outbox::new(writer.len() + mtu, config),

@@ -6,10 +6,12 @@ use std::rc::Rc;
 
 use dst_dpdk::{CreateError, Settings};
 use dst_net::{ConfigError, DropReason};
+use dst_sockets::SocketsCounters;
 use serde_json::{Map, Value, json};
 use spdk::Errno;
 use spdk::clock::now_us;
 use spdk::poller::Poller;
+use spdk::port::PortCounters;
 use spdk::rpc::Reply;
 
 use crate::answers::{answer, call};
@@ -24,6 +26,10 @@ const ADDRESSES_MAX: usize = 16;
 const MTU: std::ops::RangeInclusive<u16> = 576..=9_600;
 const MTU_DEFAULT: u16 = 1_500;
 
+/// The range of the number of queue pairs (`dst-net` has the same limit). 0, the default, stands for as
+/// many as there are reactors.
+const QUEUES: std::ops::RangeInclusive<u16> = 0..=16;
+
 /// How long a call waits until its addresses are known to be no other host's. Asking takes about a
 /// second.
 const DECIDED_WAIT_US: u64 = 5_000_000;
@@ -33,6 +39,7 @@ fn of_create(error: CreateError) -> RpcError {
     let parameter = match &error {
         CreateError::Exists(_) | CreateError::TooMany => "name: ",
         CreateError::Port(..) => "port: ",
+        CreateError::Queues(..) => "queues: ",
         CreateError::AddressInUse(..) => "addresses: ",
         CreateError::Config(error) => match error {
             ConfigError::Mtu(..) => "mtu: ",
@@ -65,8 +72,9 @@ fn take_settings(params: Option<Value>) -> Result<Settings> {
     }
     let mtu = params.number("mtu", MTU_DEFAULT, MTU)?;
     let vlan = Some(params.number("vlan", 0, 0..=4094)?).filter(|&vlan| vlan != 0);
+    let queues = Some(params.number("queues", 0, QUEUES)?).filter(|&queues| queues != 0);
     params.finish()?;
-    Ok(Settings { name, port, addresses, gateways, mtu, vlan })
+    Ok(Settings { name, port, addresses, gateways, mtu, vlan, queues })
 }
 
 pub fn create(params: Option<Value>, reply: Reply) {
@@ -118,7 +126,7 @@ pub fn delete(params: Option<Value>, reply: Reply) {
 }
 
 fn show_settings(settings: &Settings) -> Map<String, Value> {
-    let Settings { name, port, addresses, gateways, mtu, vlan } = settings;
+    let Settings { name, port, addresses, gateways, mtu, vlan, queues } = settings;
     let mut shown = Map::new();
     shown.insert("name".into(), json!(name));
     shown.insert("port".into(), json!(port));
@@ -130,30 +138,44 @@ fn show_settings(settings: &Settings) -> Map<String, Value> {
     if let Some(vlan) = vlan {
         shown.insert("vlan".into(), json!(vlan));
     }
+    if let Some(queues) = queues {
+        shown.insert("queues".into(), json!(queues));
+    }
     shown
+}
+
+/// Shows the counters of all queue pairs together.
+fn show_counters(of_queues: &[(SocketsCounters, PortCounters)]) -> Value {
+    let sum =
+        |of: &dyn Fn(&SocketsCounters) -> u64| of_queues.iter().map(|(sockets, _)| of(sockets)).sum::<u64>();
+    let port = |of: &dyn Fn(&PortCounters) -> u64| of_queues.iter().map(|(_, port)| of(port)).sum::<u64>();
+    let drops: Map<String, Value> = DropReason::ALL
+        .into_iter()
+        .map(|reason| (reason.name(), sum(&|of| of.link.dropped(reason))))
+        .filter(|(_, count)| *count > 0)
+        .map(|(name, count)| (name.to_owned(), json!(count)))
+        .collect();
+    json!({
+        "frames_received": sum(&|of| of.link.received), "bytes_received": sum(&|of| of.link.received_bytes),
+        "frames_sent": sum(&|of| of.link.sent), "bytes_sent": sum(&|of| of.link.sent_bytes),
+        "frames_missed": port(&|of| of.missed), "frame_errors": port(&|of| of.errors),
+        "frames_dropped": drops,
+        "frames_passed_on": sum(&|of| of.steered.passed), "frames_not_passed_on": sum(&|of| of.steered.lost),
+        "received_buffers": port(&|of| of.received_buffers.into()),
+        "sent_buffers": port(&|of| of.sent_buffers.into()),
+        "address_conflicts": sum(&|of| of.link.conflicts), "neighbours_lost": sum(&|of| of.link.failed),
+        "segments_received": sum(&|of| of.tcp.received), "segments_sent": sum(&|of| of.tcp.sent),
+        "segment_checksum_errors": sum(&|of| of.tcp.checksum_errors), "resets_sent": sum(&|of| of.tcp.resets),
+    })
 }
 
 fn show_interface(interface: &dst_dpdk::Interface) -> Value {
     let mut shown = show_settings(&interface.settings);
-    if let Some((link, tcp, port)) = interface.counters() {
-        let drops: Map<String, Value> = DropReason::ALL
-            .into_iter()
-            .filter(|reason| link.dropped(*reason) > 0)
-            .map(|reason| (reason.name().to_owned(), json!(link.dropped(reason))))
-            .collect();
+    let counters = interface.counters();
+    if let [(_, port), ..] = &counters[..] {
         shown.insert("link_up".into(), json!(port.is_up));
-        shown.insert(
-            "counters".into(),
-            json!({
-                "frames_received": link.received, "bytes_received": link.received_bytes,
-                "frames_sent": link.sent, "bytes_sent": link.sent_bytes,
-                "frames_missed": port.missed, "frame_errors": port.errors, "frames_dropped": drops,
-                "received_buffers": port.received_buffers, "sent_buffers": port.sent_buffers,
-                "address_conflicts": link.conflicts, "neighbours_lost": link.failed,
-                "segments_received": tcp.received, "segments_sent": tcp.sent,
-                "segment_checksum_errors": tcp.checksum_errors, "resets_sent": tcp.resets,
-            }),
-        );
+        shown.insert("queues".into(), json!(counters.len()));
+        shown.insert("counters".into(), show_counters(&counters));
     }
     Value::Object(shown)
 }
@@ -174,9 +196,9 @@ pub fn get_interfaces(params: Option<Value>, reply: Reply) {
 
 fn show_connections(interface: &dst_dpdk::Interface) -> Vec<Value> {
     let name = &interface.settings.name;
-    let show = |found: dst_tcp::Information| {
+    let show = |(queue, found): (usize, dst_tcp::Information)| {
         json!({
-            "interface": name,
+            "interface": name, "queue": queue,
             "local": found.local.to_string(), "remote": found.remote.to_string(),
             "state": format!("{:?}", found.state).split([' ', '{']).next().unwrap_or_default(),
             "rtt_us": found.rtt, "congestion_window": found.congestion_window, "peer_window": found.peer_window,
@@ -216,7 +238,7 @@ mod tests {
             json!({ "name": "net0", "port": "net_memif0,id=0,role=slave", "addresses": ["192.0.2.1/24"], "mtu": 1500 }),
             json!({
                 "name": "net0", "port": "0000:03:00.0", "addresses": ["192.0.2.1/24", "fd00::1/64"],
-                "gateway": ["192.0.2.254", "fd00::fe"], "mtu": 9000, "vlan": 7,
+                "gateway": ["192.0.2.254", "fd00::fe"], "mtu": 9000, "vlan": 7, "queues": 4,
             }),
         ] {
             let settings = take(given.clone()).unwrap();

@@ -5,6 +5,7 @@ mod transfer;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use dst_net::{Config, ConfigError, ConnectError, Counters, NetEvent};
 use dst_tcp::{ConnectionId, Event, Information, ListenerId, Reason, Secret};
@@ -14,6 +15,7 @@ use crate::buffers::{Buffer, Buffers};
 use crate::by_connection::ByConnection;
 use crate::driver::Driver;
 use crate::entry::{End, Entry, Kind, Open, SocketId};
+use crate::exchange::{Exchange, Steered};
 use crate::pace::Pace;
 use crate::port::Port;
 
@@ -50,7 +52,18 @@ struct Slot<F> {
     entry: Option<Entry<F>>,
 }
 
-/// The sockets of an interface, until the interface and all of them are gone.
+/// What was counted.
+#[derive(Debug, Clone, Copy)]
+pub struct SocketsCounters {
+    /// Below TCP.
+    pub link: Counters,
+    /// By TCP.
+    pub tcp: dst_tcp::Counters,
+    /// Of the frames that were for other shards.
+    pub steered: Steered,
+}
+
+/// The sockets of an interface, or of a shard of one, until the interface and all of them are gone.
 #[derive(Debug)]
 pub struct Sockets<P: Port> {
     slots: Vec<Slot<P::Frame>>,
@@ -77,8 +90,31 @@ impl<P: Port> Sockets<P> {
     /// Returns an interface on a port, without sockets. `secret` is random bytes that no other host
     /// knows.
     pub fn new(port: P, config: Config, secret: Secret, now: u64) -> Result<Sockets<P>, ConfigError> {
+        Sockets::sharing(port, config, None, secret, now)
+    }
+
+    /// Returns a shard of an interface, on a queue pair of its port. `exchange` is that of all its
+    /// shards, and `config` says which one this is.
+    pub fn shard(
+        port: P,
+        config: Config,
+        exchange: &Arc<Exchange<P::Frame>>,
+        secret: Secret,
+        now: u64,
+    ) -> Result<Sockets<P>, ConfigError> {
+        Sockets::sharing(port, config, Some(Arc::clone(exchange)), secret, now)
+    }
+
+    fn sharing(
+        port: P,
+        config: Config,
+        exchange: Option<Arc<Exchange<P::Frame>>>,
+        secret: Secret,
+        now: u64,
+    ) -> Result<Sockets<P>, ConfigError> {
         let addresses: Vec<IpAddr> = config.addresses.iter().map(|prefix| prefix.address).collect();
-        let undecided = if config.detect_duplicates { addresses.clone() } else { Vec::new() };
+        let asks = config.detect_duplicates && config.shard.is_first();
+        let undecided = if asks { addresses.clone() } else { Vec::new() };
         Ok(Sockets {
             slots: Vec::new(),
             free: Vec::new(),
@@ -88,7 +124,7 @@ impl<P: Port> Sockets<P> {
             buffers: Buffers::default(),
             addresses,
             undecided,
-            driver: Some(Driver::new(port, config, secret, now)?),
+            driver: Some(Driver::new(port, config, exchange, secret, now)?),
         })
     }
 
@@ -102,12 +138,16 @@ impl<P: Port> Sockets<P> {
             self.undecided.retain(|undecided| *undecided != address);
             told(event);
         }
+        if let Some(driver) = &mut self.driver {
+            driver.agree();
+        }
         self.take_events();
         let sent = self.driver.as_mut().map_or(0, |driver| driver.send(now));
         received + sent > 0
     }
 
-    /// Returns true when it is known for every address whether another host has it.
+    /// Returns true when it is known for every address whether another host has it. Of several shards,
+    /// the first one knows.
     pub fn is_decided(&self) -> bool {
         self.undecided.is_empty()
     }
@@ -196,6 +236,7 @@ impl<P: Port> Sockets<P> {
         // hear of the end first.
         self.take_events();
         let driver = self.driver.as_mut().ok_or(ConnectError::NoRoute(remote))?;
+        driver.agree();
         let connection = driver.interface.connect(remote, now)?;
         let local = driver.interface.tcp().information(connection).map_or(remote, |found| found.local);
         Ok(self.insert(Entry::new(Kind::Connecting(connection), local, Some(remote))))
@@ -287,12 +328,13 @@ impl<P: Port> Sockets<P> {
         all
     }
 
-    /// Returns the counters of the interface and of TCP, and the port; or `None` if the interface
-    /// was deleted.
-    pub fn counters(&mut self) -> Option<(Counters, dst_tcp::Counters, &P)> {
+    /// Returns what was counted, and the port; or `None` if the interface was deleted.
+    pub fn counters(&mut self) -> Option<(SocketsCounters, &P)> {
         let driver = self.driver.as_mut()?;
-        let counters = (driver.interface.counters(), driver.interface.tcp().counters());
-        Some((counters.0, counters.1, driver.port()))
+        let link = driver.interface.counters();
+        let counters =
+            SocketsCounters { link, tcp: driver.interface.tcp().counters(), steered: driver.steered() };
+        Some((counters, driver.port()))
     }
 
     /// Returns the memory of data to be sent that is in use, in bytes.

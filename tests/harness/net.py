@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 
 from harness.environment import environment
 from harness.lab import Lab
+from harness.requirements import require_root, require_tool
 from harness.rpc import RpcError
 from harness.spdk import Application, Bdevperf, Job
 from harness.waiting import wait_until
@@ -39,6 +42,24 @@ def create_interface(application: Application, port: str, address: str, mtu: int
         if "are implemented for SPDK" in error.message or "was linked without DPDK's network ports" in error.message:
             pytest.skip(f"no sockets over DPDK here: {error.message}")
         raise
+
+
+def create_veth(lab: Lab) -> tuple[str, str]:
+    """Creates a veth whose ends are up, and returns them, or skips the test if there can be none."""
+    require_root("a network interface")
+    ip = require_tool("ip")
+    ends = f"dst{os.getpid() % 100_000}a", f"dst{os.getpid() % 100_000}b"
+    # DPDK's af_packet numbers its queues' group in the kernel by the process's id and the interface's
+    # index, exclusive or, of which two processes must not have the same.
+    index = 0x100000 + os.getpid() % 0x10000
+    veth = f"link add {ends[0]} index {index} type veth peer name {ends[1]} index {index ^ 0x5A5A}"
+    made = subprocess.run([ip, *veth.split()], capture_output=True, text=True, check=False)
+    if made.returncode != 0:
+        pytest.skip(f"no veth here: {made.stderr.strip()}")
+    lab.on_end(subprocess.check_call, [ip, "link", "del", ends[0]])
+    for end in ends:
+        subprocess.run([ip, "link", "set", end, "up"], check=True)
+    return ends
 
 
 @dataclass

@@ -288,6 +288,7 @@ def methods(port: int, other_port: int) -> dict[str, dict[str, Parameter]]:
             "gateway": Parameter("192.0.2.2", ("string", "list"), BAD_GATEWAYS),
             "mtu": number(576, 9600),
             "vlan": number(0, 4094),
+            "queues": number(0, 16),
         },
         "dpdk_sock_delete_interface": {"name": name("net0")},
         "dpdk_sock_get_interfaces": {"name": text("net0")},

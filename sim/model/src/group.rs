@@ -37,7 +37,7 @@ impl State {
     pub fn accept(&mut self, target: u8, host: u8, hello: Hello, world: &World) -> Option<Key> {
         let now_us = self.now_us;
         let peer = SocketAddr::from(([192, 0, 2, host], 1));
-        let adopted = Arc::make_mut(&mut self.target(target).broker).accepted(now_us, peer);
+        let adopted = Arc::make_mut(&mut self.target(target).broker).accepted(now_us, peer, None);
         self.carry_out(target, world);
         let key = (target, adopted?.connection);
         self.wires.insert(key, Wire::new(host, Arc::new(hello)));

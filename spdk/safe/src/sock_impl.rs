@@ -12,6 +12,8 @@ use crate::errno::Result;
 
 #[cfg(any(spdk_net_impl_20_07, spdk_net_impl_26_01))]
 mod connecting;
+#[cfg(any(test, spdk_net_impl_26_01))]
+mod homes;
 mod implementation;
 #[cfg(any(spdk_net_impl_20_07, spdk_net_impl_26_01))]
 mod table;
@@ -23,6 +25,23 @@ static HAS_ADDRESS: OnceLock<fn(IpAddr) -> bool> = OnceLock::new();
 /// Returns true if a registered implementation has an address.
 pub(crate) fn has_address(address: IpAddr) -> bool {
     HAS_ADDRESS.get().is_some_and(|has_address| has_address(address))
+}
+
+/// Returns the placement of a socket: see [`SockImpl::placement`].
+///
+/// # Safety
+/// The socket is open, and is not closed meanwhile.
+pub(crate) unsafe fn placement(sock: *mut spdk_sys::spdk_sock) -> Option<i32> {
+    #[cfg(any(spdk_net_impl_20_07, spdk_net_impl_26_01))]
+    {
+        // SAFETY: the caller guarantees this.
+        unsafe { table::placement(sock) }
+    }
+    #[cfg(not(any(spdk_net_impl_20_07, spdk_net_impl_26_01)))]
+    {
+        let _ = sock;
+        None
+    }
 }
 
 /// Registers an implementation. Up to 20.07 SPDK asks it before those of lower priority if none is

@@ -174,6 +174,14 @@ pub fn cores() -> Vec<u32> {
     .collect()
 }
 
+/// Returns the place among [`cores`] of the one that runs this OS thread, or `None` if it is no
+/// reactor's.
+pub fn core_index() -> Option<usize> {
+    // SAFETY: reads a value of this OS thread.
+    let current = unsafe { sys::spdk_env_get_current_core() };
+    cores().into_iter().position(|core| core == current)
+}
+
 /// A value that stays on the SPDK thread on which it was wrapped, while the wrapper may move to
 /// other threads. It lets a closure for [`Thread::send`] carry a reference that is valid only on
 /// its home thread.

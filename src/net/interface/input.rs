@@ -15,7 +15,9 @@ use crate::mutation::{Mutation, is_on};
 use super::{Interface, Verified};
 
 impl<F: AsRef<[u8]>, B: Payload + AsRef<[u8]>> Interface<F, B> {
-    /// Handles a received frame, without its check sequence.
+    /// Handles a received frame, without its check sequence. HOT.
+    // As a call, it takes 40 instructions more, which move the frame.
+    #[inline(always)]
     pub fn receive(&mut self, frame: F, verified: Verified, now: u64) {
         let counters = &mut self.link.counters;
         counters.received += 1;

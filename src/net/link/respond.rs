@@ -54,7 +54,7 @@ impl Link {
     /// Answers a question for a usable address of this interface.
     fn answer_arp(&mut self, question: arp::Message) -> Result<(), DropReason> {
         let own = question.target.1;
-        if !self.addresses.is_usable(own.into()) {
+        if !self.answers || !self.addresses.is_usable(own.into()) {
             return Ok(());
         }
         let (mac, sender) = (question.sender.0, (self.writer.mac, own));
@@ -65,7 +65,7 @@ impl Link {
     /// Handles another host's claim to an address of this interface, or its question whether the
     /// address is free (`probes`).
     fn claim(&mut self, own: IpAddr, mac: MacAddress, probes: bool, now: u64) -> Result<(), DropReason> {
-        if !self.addresses.is_own(own) {
+        if !self.answers || !self.addresses.is_own(own) {
             return Ok(());
         }
         self.counters.conflicts += 1;
@@ -243,7 +243,7 @@ impl Link {
         mac: MacAddress,
         answers: bool,
     ) -> Result<(), DropReason> {
-        if !self.addresses.is_usable(own.into()) {
+        if !self.answers || !self.addresses.is_usable(own.into()) {
             return Ok(());
         }
         let own_mac = Some(self.writer.mac);

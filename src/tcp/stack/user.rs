@@ -98,6 +98,17 @@ impl<F: AsRef<[u8]>, B: Payload> Stack<F, B> {
         remote: SocketAddr,
         now: u64,
     ) -> Result<ConnectionId, ConnectError> {
+        self.connect_where(local, remote, now, |_| true)
+    }
+
+    /// Does the same, with a free port for which `suits` is true of the local address.
+    pub fn connect_where(
+        &mut self,
+        local: SocketAddr,
+        remote: SocketAddr,
+        now: u64,
+        suits: impl Fn(SocketAddr) -> bool,
+    ) -> Result<ConnectionId, ConnectError> {
         if local.is_ipv4() != remote.is_ipv4() {
             return Err(ConnectError::Families(local.ip(), remote));
         }
@@ -105,7 +116,7 @@ impl<F: AsRef<[u8]>, B: Payload> Stack<F, B> {
             return Err(ConnectError::TooMany(self.table.len()));
         }
         let local = match local.port() {
-            0 => self.free_port(local, remote).ok_or(ConnectError::NoPort(remote))?,
+            0 => self.free_port(local, remote, suits).ok_or(ConnectError::NoPort(remote))?,
             _ => local,
         };
         let tuple = Tuple::new(local, remote);
@@ -120,14 +131,19 @@ impl<F: AsRef<[u8]>, B: Payload> Stack<F, B> {
         Ok(id)
     }
 
-    /// Returns the address with a port that is free for this peer (RFC 6056, 3.3.3).
-    fn free_port(&mut self, local: SocketAddr, remote: SocketAddr) -> Option<SocketAddr> {
+    /// Returns the address with a port that is free for this peer (RFC 6056, 3.3.3), and suits.
+    fn free_port(
+        &mut self,
+        local: SocketAddr,
+        remote: SocketAddr,
+        suits: impl Fn(SocketAddr) -> bool,
+    ) -> Option<SocketAddr> {
         let ports = u16::MAX - FIRST_PORT + 1;
         let first = self.secret.port(&Tuple::new(local, remote)).wrapping_add(self.attempts);
         self.attempts = self.attempts.wrapping_add(1);
         (0..ports)
             .map(|n| SocketAddr::new(local.ip(), FIRST_PORT + first.wrapping_add(n) % ports))
-            .find(|local| self.table.find(&Tuple::new(*local, remote)).is_none())
+            .find(|local| suits(*local) && self.table.find(&Tuple::new(*local, remote)).is_none())
     }
 
     /// Accepts connections at an address, which may be unspecified (`0.0.0.0` or `::`). Up to

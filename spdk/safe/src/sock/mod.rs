@@ -115,6 +115,14 @@ impl Sock {
         transferred(rc)
     }
 
+    /// Returns a number that the socket shares with those that are best used on the same thread, if it
+    /// is not all the same who uses it.
+    pub fn placement(&self) -> Option<usize> {
+        // SAFETY: an open socket.
+        let placement = unsafe { sock_impl::placement(self.raw()) };
+        placement.and_then(|placement| usize::try_from(placement).ok())
+    }
+
     /// Returns the peer's address.
     pub fn peer_addr(&self) -> Result<SocketAddr> {
         addresses(self.raw()).1

@@ -44,6 +44,10 @@ pub trait SockImpl: 'static {
     /// Returns true if the connection has not ended.
     fn is_connected(socket: &Self::Socket) -> bool;
 
+    /// Returns a number above 0 that it shares with the connections that are best used on the same
+    /// thread, if it is not all the same who uses it. It never changes.
+    fn placement(socket: &Self::Socket) -> Option<i32>;
+
     /// Creates a group.
     fn create_group() -> Self::Group;
 

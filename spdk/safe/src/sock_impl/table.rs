@@ -4,11 +4,14 @@ use std::ffi::{CStr, c_char, c_int};
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::OnceLock;
 use std::{ptr, slice};
 
 use spdk_sys as sys;
 
 use super::connecting::Attempt;
+#[cfg(spdk_net_impl_26_01)]
+use super::homes::Homes;
 use super::implementation::SockImpl;
 use crate::errno::{Errno, Result};
 
@@ -36,6 +39,37 @@ struct Group<G> {
     group: G,
 }
 
+/// The implementation that was registered.
+struct Registered {
+    /// The address of its table.
+    table: usize,
+    /// Returns the placement of one of its sockets, which is open.
+    placement: unsafe fn(*mut sys::spdk_sock) -> Option<i32>,
+}
+
+static REGISTERED: OnceLock<Registered> = OnceLock::new();
+
+/// Returns [`SockImpl::placement`] of a socket, if it is one of the implementation that was registered.
+///
+/// # Safety
+/// The socket is open, and is not closed meanwhile.
+pub(crate) unsafe fn placement(sock: *mut sys::spdk_sock) -> Option<i32> {
+    let registered = REGISTERED.get()?;
+    // SAFETY: the caller guarantees this, and it is one of the implementation's if it has its table.
+    unsafe { if (*sock).net_impl.addr() == registered.table { (registered.placement)(sock) } else { None } }
+}
+
+/// # Safety
+/// As for [`socket`].
+unsafe fn placement_of<I: SockImpl>(sock: *mut sys::spdk_sock) -> Option<i32> {
+    // SAFETY: the caller guarantees this.
+    I::placement(unsafe { socket::<I>(sock) })
+}
+
+/// The groups that have the sockets of each placement. SPDK 20.07 counts that itself.
+#[cfg(spdk_net_impl_26_01)]
+static HOMES: Homes = Homes::new();
+
 pub(super) fn register<I: SockImpl>(name: &'static CStr, priority: c_int) {
     // SAFETY: numbers, pointers and functions that may be null.
     let mut table: sys::spdk_net_impl = unsafe { std::mem::zeroed() };
@@ -58,13 +92,13 @@ pub(super) fn register<I: SockImpl>(name: &'static CStr, priority: c_int) {
     table.is_connected = Some(is_connected::<I>);
     #[cfg(spdk_net_impl_20_07)]
     {
-        table.get_placement_id = Some(get_placement_id);
+        table.get_placement_id = Some(get_placement_id::<I>);
     }
     #[cfg(spdk_net_impl_26_01)]
     {
         table.connect_async = Some(connect_async::<I>);
         table.recv_next = Some(recv_next);
-        table.group_impl_get_optimal = Some(get_optimal_group);
+        table.group_impl_get_optimal = Some(get_optimal_group::<I>);
     }
     table.group_impl_create = Some(group_create::<I>);
     table.group_impl_add_sock = Some(group_add::<I>);
@@ -72,6 +106,7 @@ pub(super) fn register<I: SockImpl>(name: &'static CStr, priority: c_int) {
     table.group_impl_poll = Some(group_poll::<I>);
     table.group_impl_close = Some(group_close::<I>);
     let table = Box::leak(Box::new(table));
+    let _ = REGISTERED.set(Registered { table: ptr::from_ref(table).addr(), placement: placement_of::<I> });
     // SAFETY: SPDK keeps the table in a list, so it lives for ever.
     #[cfg(spdk_net_impl_20_07)]
     unsafe {
@@ -409,18 +444,25 @@ unsafe extern "C" fn recv_next(
 }
 
 #[cfg(spdk_net_impl_26_01)]
-unsafe extern "C" fn get_optimal_group(
-    _sock: *mut sys::spdk_sock,
+unsafe extern "C" fn get_optimal_group<I: SockImpl>(
+    sock: *mut sys::spdk_sock,
     _hint: *mut sys::spdk_sock_group_impl,
 ) -> *mut sys::spdk_sock_group_impl {
-    // Every thread serves any of the sockets.
-    ptr::null_mut()
+    // SAFETY: an open socket.
+    let home = unsafe { placement_of::<I>(sock) }.and_then(|placement| HOMES.of(placement));
+    // Without one, every thread serves the socket as well as the others.
+    home.map_or(ptr::null_mut(), ptr::with_exposed_provenance_mut)
 }
 
 #[cfg(spdk_net_impl_20_07)]
-unsafe extern "C" fn get_placement_id(_sock: *mut sys::spdk_sock, _id: *mut c_int) -> c_int {
-    // Every thread serves any of the sockets.
-    -1
+unsafe extern "C" fn get_placement_id<I: SockImpl>(sock: *mut sys::spdk_sock, id: *mut c_int) -> c_int {
+    // SAFETY: an open socket, and a place for the number.
+    unsafe {
+        // Without one, every thread serves the socket as well as the others.
+        let Some(placement) = placement_of::<I>(sock) else { return -1 };
+        *id = placement;
+    }
+    0
 }
 
 unsafe extern "C" fn group_create<I: SockImpl>() -> *mut sys::spdk_sock_group_impl {
@@ -434,7 +476,13 @@ unsafe extern "C" fn group_add<I: SockImpl>(
     sock: *mut sys::spdk_sock,
 ) -> c_int {
     // SAFETY: an open group, on its thread, and an open socket.
-    unsafe { I::join(group::<I>(to), socket::<I>(sock), sock as usize) };
+    unsafe {
+        I::join(group::<I>(to), socket::<I>(sock), sock as usize);
+        #[cfg(spdk_net_impl_26_01)]
+        if let Some(placement) = placement_of::<I>(sock) {
+            HOMES.joined(placement, to.expose_provenance());
+        }
+    }
     0
 }
 
@@ -444,7 +492,13 @@ unsafe extern "C" fn group_remove<I: SockImpl>(
 ) -> c_int {
     // Requests that are queued would wait for the next group.
     // SAFETY: an open group, on its thread, and an open socket in it.
-    unsafe { I::leave(group::<I>(from), socket::<I>(sock), sock as usize) };
+    unsafe {
+        I::leave(group::<I>(from), socket::<I>(sock), sock as usize);
+        #[cfg(spdk_net_impl_26_01)]
+        if let Some(placement) = placement_of::<I>(sock) {
+            HOMES.left(placement, from.addr());
+        }
+    }
     0
 }
 
