@@ -5,14 +5,13 @@ from __future__ import annotations
 
 import subprocess
 from dataclasses import dataclass
-from typing import Any, Iterator
+from typing import Iterator
 
 import pytest
 
 from harness.lab import Lab
 from harness.net import (
     CLIENT,
-    MIB,
     TARGET,
     Net,
     assert_buffers_are_back,
@@ -77,18 +76,13 @@ def test_verify(lab: Lab, net: VethNet, size: int, depth: int) -> None:
     while queues(perf) != {0, 1} or not passed_on(perf) or not passed_on(target):
         number += 1
         net.attach(perf, name=f"extra{number}", host=f"extra{number}")
-        wait_until(lambda: client_state_of(perf, f"extra{number}") == "connected", "another connection")
+        wait_until(lambda: client_state(perf, f"extra{number}") == "connected", "another connection")
     perf.begin_and_flow("remote0")
     assert_clean(perf.outcome())
     assert counters(perf)["frames_received"] > 1000
     assert counters(perf)["segment_checksum_errors"] == counters(target)["segment_checksum_errors"] == 0
     assert perf.stop() == 0
     assert target.stop() == 0
-
-
-def client_state_of(application: Application, bdev: str) -> str:
-    (info,) = application.rpc.call("bdev_dst_get_info", name=bdev)
-    return info["state"]
 
 
 @pytest.mark.watchdog(180)

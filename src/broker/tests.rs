@@ -385,6 +385,17 @@ fn a_hello_that_is_refused_is_no_successor() {
 }
 
 #[test]
+fn connections_of_one_placement_have_one_group() {
+    let mut world = World::new();
+    let peer = SocketAddr::from(([192, 0, 2, 1], 1));
+    let mut group = |placement| world.broker.accepted(1, peer, placement).map(|adopted| adopted.group);
+    assert_eq!([group(None), group(None), group(None)], [Some(0), Some(1), Some(0)]);
+    // The others have them in turn all the same.
+    assert_eq!([group(Some(4)), group(Some(5)), group(Some(4))], [Some(0), Some(1), Some(0)]);
+    assert_eq!([group(None), group(None)], [Some(1), Some(0)]);
+}
+
+#[test]
 fn listeners_wait_for_groups_and_for_the_end_of_evicted_connections() {
     assert!(!Broker::new(LIMITS).may_accept(), "there are no groups");
     let mut world = World::new();

@@ -138,9 +138,7 @@ impl<P: Port> Sockets<P> {
             self.undecided.retain(|undecided| *undecided != address);
             told(event);
         }
-        if let Some(driver) = &mut self.driver {
-            driver.agree();
-        }
+        driver.agree();
         self.take_events();
         let sent = self.driver.as_mut().map_or(0, |driver| driver.send(now));
         received + sent > 0

@@ -113,8 +113,8 @@ def counters(application: Application) -> dict[str, Any]:
     return interface(application)["counters"]
 
 
-def client_state(application: Application) -> str:
-    (info,) = application.rpc.call("bdev_dst_get_info", name="remote0")
+def client_state(application: Application, bdev: str = "remote0") -> str:
+    (info,) = application.rpc.call("bdev_dst_get_info", name=bdev)
     return info["state"]
 
 
