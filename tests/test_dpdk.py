@@ -25,7 +25,7 @@ from harness.net import (
     wait_for_buffers,
 )
 from harness.rpc import RpcError
-from harness.spdk import Job, assert_clean
+from harness.spdk import Application, Job, assert_clean
 from harness.transport import Nvmf, Remote, serve_nvmf
 from harness.waiting import wait_until
 
@@ -35,6 +35,15 @@ pytestmark = pytest.mark.needs_dst
 def buffers_are_back(lab: Lab) -> Iterator[None]:
     yield
     assert_buffers_are_back(lab)
+
+
+def wait_for_peers(target: Application, addresses: list[str]) -> None:
+    """Waits until these are the peers of the target's connections. I/O flows as soon as one reactor's channel is
+    connected, while another one's may not be yet."""
+    wait_until(
+        lambda: [found["remote"].rsplit(":", 1)[0] for found in connections(target)] == addresses,
+        f"connections from {', '.join(addresses)}",
+    )
 
 
 @pytest.mark.watchdog(180)
@@ -55,7 +64,7 @@ def test_verify(lab: Lab, size: int, depth: int, mtu: int, reactors: int) -> Non
     target = net.target()
     perf = net.perf(Job(depth=depth, size=size), reactors)
     perf.begin_and_flow("remote0")
-    assert [found["remote"].split(":")[0] for found in connections(target)] == [CLIENT] * (reactors + 1)
+    wait_for_peers(target, [CLIENT] * (reactors + 1))
     assert_clean(perf.outcome())
     # What one side has received, the other has sent: no frame is damaged, and none arrives twice.
     for receiver, sender in ((target, perf), (perf, target)):
@@ -71,7 +80,7 @@ def test_ipv6(lab: Lab) -> None:
     target = net.target()
     perf = net.perf(Job(depth=16, size=131_072), 2)
     perf.begin_and_flow("remote0")
-    assert [found["remote"].rsplit(":", 1)[0] for found in connections(target)] == [f"[{CLIENT6}]"] * 3
+    wait_for_peers(target, [f"[{CLIENT6}]"] * 3)
     assert_clean(perf.outcome())
     # The bdev's connections end, and leave nothing behind.
     perf.rpc.call("bdev_dst_delete", name="remote0")
