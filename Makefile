@@ -1,5 +1,5 @@
-# The project's commands: make, make test, make demo, make bench [QUICK=1], make deb, make docs,
-# make clean.
+# The project's commands: make, make test, make demo [NET=dpdk], make bench [QUICK=1], make deb,
+# make docs, make clean.
 # SPDK_DIR=/path make ... uses your own built SPDK tree; otherwise one is downloaded and built on
 # first use. spdk/provision/ (packages, SPDK, hugepages) and spdk/apps/ (building and linking) do
 # the work.
@@ -64,7 +64,7 @@ check: all
 	step cargo test --quiet --locked --workspace; \
 	if [ -f fuzz/Cargo.toml ]; then \
 	    step cargo fmt --manifest-path fuzz/Cargo.toml --check; \
-	    step cargo clippy --quiet --locked --manifest-path fuzz/Cargo.toml --target-dir $(cargo_target)/fuzz -- -D warnings; \
+	    step bash fuzz/run.sh lint; \
 	    step bash fuzz/run.sh; \
 	fi; \
 	if [ -f sim/Cargo.toml ]; then \
@@ -83,8 +83,9 @@ sanitize: test-packages ready
 	@. build/env.sh; check/sanitize.sh build/asan; \
 	ASAN_OPTIONS=detect_leaks=0 DST_TEST_BIN=build/asan DST_STOP_SWEEP=1 $(PYTHON) -m pytest tests/test_stop_races.py
 
+# NET=dpdk: over DPDK's sockets and a memif (docs/dpdk.md).
 demo: ready
-	@. build/env.sh; $(PYTHON) demo/demo.py
+	@. build/env.sh; $(PYTHON) demo/demo.py $(if $(NET),--net $(NET))
 
 # CASES="…" and PEERS="…" select what to run, PAIRS=n and BENCH_SECONDS=n how often and how long;
 # see bench/bench.py --help. NET=1 measures the sockets over DPDK instead, in one process and between

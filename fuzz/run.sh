@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Fuzzes each target over its kept corpus: fuzz/run.sh [SECONDS each, default 5] [TARGET...]
+# Lints the targets, with what the build shares: fuzz/run.sh lint
 #
 # FUZZ_SEED=N  uses another seed than 1
 # FUZZ_KEEP=1  adds the inputs found to fuzz/corpus/, minimised
@@ -10,7 +11,8 @@ set -euo pipefail
 cd "$(dirname "$0")"
 
 seconds=${1:-5}
-[[ $seconds =~ ^[0-9]+$ ]] || { echo "usage: fuzz/run.sh [SECONDS] [TARGET...]" >&2; exit 2; }
+[[ $seconds =~ ^[0-9]+$ || $seconds == lint ]] ||
+    { echo "usage: fuzz/run.sh [SECONDS] [TARGET...], or fuzz/run.sh lint" >&2; exit 2; }
 shift || true
 targets=("$@")
 [[ ${#targets[@]} -gt 0 ]] || targets=(header hello welcome refusal event deframer secure secured records connection tcp frames metadata)
@@ -29,6 +31,9 @@ for option in level=4 inline-8bit-counters pc-table trace-compares; do
     flags+=" -Cllvm-args=-sanitizer-coverage-$option"
 done
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/../target}/fuzz
+if [[ $seconds == lint ]]; then
+    RUSTFLAGS=$flags exec cargo clippy --quiet --release --locked --target "$triple" -- -D warnings
+fi
 echo "fuzz: building"
 RUSTFLAGS=$flags cargo build --quiet --release --locked --target "$triple"
 bin=$CARGO_TARGET_DIR/$triple/release

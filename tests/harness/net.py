@@ -31,6 +31,12 @@ def default_implementation() -> dict[str, Any] | None:
     return {"subsystems": [{"subsystem": "sock", "config": [method]}]}
 
 
+def says_no_ports(message: str) -> bool:
+    """Returns true if a message gives one of the two reasons of docs/dpdk.md for which an application
+    can have no ports."""
+    return "are implemented for SPDK" in message or "was linked without DPDK's network ports" in message
+
+
 def create_interface(application: Application, port: str, address: str, mtu: int = 1500, **more: Any) -> None:
     """Gives an application the interface net0, or skips the test if it cannot have ports."""
     prefix = 64 if ":" in address else 24
@@ -38,8 +44,7 @@ def create_interface(application: Application, port: str, address: str, mtu: int
     try:
         assert application.rpc.call("dpdk_sock_create_interface", **params) is True
     except RpcError as error:
-        # The two reasons of docs/dpdk.md for an application without ports, and no other.
-        if "are implemented for SPDK" in error.message or "was linked without DPDK's network ports" in error.message:
+        if says_no_ports(error.message):
             pytest.skip(f"no sockets over DPDK here: {error.message}")
         raise
 
