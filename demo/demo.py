@@ -140,9 +140,8 @@ def start_target(lab: Lab, network: Kernel | Dpdk) -> Application:
     call(target, "dst_create_export", name=remote.export, bdev_name="File0")
     call(target, "dst_export_add_host", export=remote.export, host="*", access="rw")
     call(target, "bdev_aio_create", name="File0", filename=str(volume), block_size=BLOCK)
-    call(
-        target, "dst_create_listener", traddr=remote.address, trsvcid=str(remote.port), **network.socket_params
-    )
+    listener = {"traddr": remote.address, "trsvcid": str(remote.port)} | network.socket_params
+    call(target, "dst_create_listener", **listener)
     return target
 
 
@@ -185,7 +184,8 @@ def demo(kind: type[Kernel] | type[Dpdk], seconds: int) -> bool:
         say()
         say(f"2. The client: another process (bdevperf, core mask {CLIENT_CORES}). It attaches the export:")
         try:
-            rows = [run(lab, target, network, replace(job, seconds=seconds), show=job is JOBS[0]) for job in JOBS]
+            jobs = [replace(job, seconds=seconds) for job in JOBS]
+            rows = [run(lab, target, network, job, show=job is jobs[0]) for job in jobs]
             target.assert_running()
             stats = target.rpc.call("dst_get_stats")
             ended_well = target.stop() == 0
