@@ -58,6 +58,7 @@ def test_a_dead_witness_is_replaced_and_the_new_one_decides(lab: Lab) -> None:
     checker.wait_flow()
     checker.rpc.call("bdev_aio_delete", name=WITNESS)
     wait_until(lambda: current(checker) == (WITNESS, False), "the witness to be missed")
+    assert shown(checker)["witness"]["reason"] == "the bdev was removed"
     remove(checker)
     assert (current(checker), saved_witness(checker)) == (None, None)
     add(checker, OTHER)

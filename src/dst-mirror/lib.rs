@@ -34,7 +34,9 @@ mod verification;
 
 pub use device::Wanted;
 pub use dst_mirror::metadata::Found;
-pub use dst_mirror::report::{Condition, Difference, State, Verification, VerificationState};
+pub use dst_mirror::report::{
+    Condition, Difference, State, Verification, VerificationState, WitnessCondition,
+};
 pub use dst_mirror::takeover::Standing;
 pub use dst_mirror::{Device, MEMBER_NAME_MAX, MEMBERS_MAX, Report};
 pub use error::Error;

@@ -414,7 +414,8 @@ pub mod tests {
             "uuid": "2ce840e0-4d77-186f-8ec8-659ec7b5d7c7",
             "verification": null,
             "waiting": 1,
-            "witness": {"id": "46f35092-ba0e-6889-8cdd-5d06b1ca5575", "is_current": false, "name": "Witness0"},
+            "witness": {"id": "46f35092-ba0e-6889-8cdd-5d06b1ca5575", "is_current": false, "name": "Witness0",
+                        "reason": "the bdev was removed"},
         })
     }
 

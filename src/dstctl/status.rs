@@ -88,8 +88,8 @@ fn mirrors(snapshot: &Snapshot) -> String {
         };
         let witness = match &mirror.witness {
             None => "-".to_owned(),
-            Some(Witness { name, is_current: true }) => name.clone(),
-            Some(Witness { name, is_current: false }) => format!("{name} (away)"),
+            Some(Witness { name, is_current: true, .. }) => name.clone(),
+            Some(Witness { name, is_current: false, .. }) => format!("{name} (away)"),
         };
         let state = if mirror.deleting { "deleting" } else { mirror.state.name() };
         [mirror.name.clone(), size, state.to_owned(), in_sync, witness]

@@ -53,9 +53,9 @@ fn states(found: &Snapshot) -> States {
             let state = with_reason(member.state.name(), member.reason.as_deref());
             states.insert(format!("member {} of {subject}", member.name), state);
         }
-        if let Some(snapshot::Witness { name, is_current }) = &mirror.witness {
-            let state = if *is_current { "current" } else { "away" };
-            states.insert(format!("witness {name} of {subject}"), state.to_owned());
+        if let Some(snapshot::Witness { name, is_current, reason }) = &mirror.witness {
+            let state = with_reason(if *is_current { "current" } else { "away" }, reason.as_deref());
+            states.insert(format!("witness {name} of {subject}"), state);
         }
         states.insert(subject, with_reason(mirror.state.name(), mirror.reason.as_deref()));
     }
@@ -123,7 +123,7 @@ mod tests {
             ("mirror Mirror0", "degraded"),
             ("member Member0 of mirror Mirror0", "in_sync"),
             ("member Member1 of mirror Mirror0", "missing (the bdev was removed)"),
-            ("witness Witness0 of mirror Mirror0", "away"),
+            ("witness Witness0 of mirror Mirror0", "away (the bdev was removed)"),
         ] {
             assert_eq!(states.get(subject).map(String::as_str), Some(state), "{subject}");
         }

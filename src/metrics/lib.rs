@@ -77,7 +77,7 @@ mod tests {
     use dst_broker::{Broker, ExportActivity, Limits};
     use dst_mirror::report::{
         Condition, Counts as MirrorCounts, MemberReport, State, Verification, VerificationState,
-        WitnessReport,
+        WitnessCondition, WitnessReport,
     };
     use dst_mirror::{MemberId, Report};
     use dst_session::counts::Counts;
@@ -170,7 +170,11 @@ mod tests {
             generation: None,
             number: 1,
             members: conditions.into_iter().enumerate().map(member).collect(),
-            witness: Some(WitnessReport { id: MemberId(9), name: "w".to_owned(), is_current: false }),
+            witness: Some(WitnessReport {
+                id: MemberId(9),
+                name: "w".to_owned(),
+                condition: WitnessCondition::Away { why: "x".to_owned() },
+            }),
             hot_regions: 0,
             region_blocks: 256,
             counts: MirrorCounts {

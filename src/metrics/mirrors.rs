@@ -52,7 +52,6 @@ impl Row for &Mirror {
             lost_caches,
         } = report.counts;
         let in_sync = self.attached().filter(|(_, member)| member.condition == Condition::InSync);
-        let is_current = |witness: &WitnessReport| witness.is_current;
         let unrepaired = report
             .verification
             .as_ref()
@@ -63,7 +62,10 @@ impl Row for &Mirror {
         cells.number("members", self.attached().count() as u64);
         cells.number("members_in_sync", in_sync.count() as u64);
         cells.number("witnesses", report.witness.is_some().into());
-        cells.number("witnesses_current", report.witness.as_ref().is_some_and(is_current).into());
+        cells.number(
+            "witnesses_current",
+            report.witness.as_ref().is_some_and(WitnessReport::is_current).into(),
+        );
         cells.number("unrepaired_bytes", self.bytes(unrepaired));
         cells.number("outstanding", *outstanding as u64);
         cells.number("waiting", *waiting as u64);

@@ -200,11 +200,11 @@ fn a_witness_that_was_away_for_long_is_taken_back() {
     let disks = world.disks.clone();
     world.set(WITNESS, Health::Good);
     world.open_all();
-    assert!(world.mirror.report().witness.is_some_and(|witness| witness.is_current), "{:?}", world.log);
+    assert!(world.mirror.report().witness.is_some_and(|witness| witness.is_current()), "{:?}", world.log);
     world.disks = disks;
     let mut world = world.reassemble(options(), None);
     assert_eq!(world.registered, 1, "{:?} {:?}", world.state(), world.log);
-    assert!(world.mirror.report().witness.is_some_and(|witness| witness.is_current), "{:?}", world.log);
+    assert!(world.mirror.report().witness.is_some_and(|witness| witness.is_current()), "{:?}", world.log);
     assert_eq!(world.write(5, 1, 2), Some(Status::Success));
 }
 

@@ -12,7 +12,7 @@ use crate::input::{Input, Op, Outcome};
 use crate::mutation::{Mutation, is_on};
 use crate::options::Options;
 use crate::output::{Output, Rare, Status};
-use crate::report::{Condition, Counts, MemberReport, Report, State, WitnessReport};
+use crate::report::{Condition, Counts, MemberReport, Report, State, WitnessCondition, WitnessReport};
 use crate::requests::{Answer, Purpose, Requests};
 use crate::running::{Mode, Port, Running, WITNESS, in_sync};
 use crate::shared::{Link, Shared};
@@ -496,7 +496,7 @@ impl Running {
         let witness = self.config.witness.as_ref().map(|witness| WitnessReport {
             id: witness.id,
             name: witness.name.clone(),
-            is_current: self.active(WITNESS).is_some() && witness.state == WitnessState::Current,
+            condition: self.witness_condition(s, witness.state),
         });
         Report {
             mirror: Some(self.mirror),
@@ -512,6 +512,17 @@ impl Running {
             counts: self.counts,
             verification: self.verification_report(),
         }
+    }
+
+    fn witness_condition(&self, s: &Shared, state: WitnessState) -> WitnessCondition {
+        let why = match (&self.ports[WITNESS], &s.slots[Device::WITNESS.index()].link) {
+            (Port::Up(_), _) if self.active(WITNESS).is_some() && state == WitnessState::Current => {
+                return WitnessCondition::Current;
+            }
+            (Port::Up(_), _) => "it is being written up to date",
+            (Port::Down { .. }, Link::Unusable(why)) | (Port::Down { why, .. }, _) => why,
+        };
+        WitnessCondition::Away { why: why.to_owned() }
     }
 
     fn member_report(&self, s: &Shared, who: usize) -> MemberReport {

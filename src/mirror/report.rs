@@ -196,6 +196,18 @@ pub struct MemberReport {
     pub in_flight: usize,
 }
 
+/// Whether the witness has a vote now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WitnessCondition {
+    /// The witness is there and up to date.
+    Current,
+    /// The witness has no vote.
+    Away {
+        /// Why, as far as it is known.
+        why: String,
+    },
+}
+
 /// The witness as it is now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WitnessReport {
@@ -203,8 +215,15 @@ pub struct WitnessReport {
     pub id: MemberId,
     /// The name that was recorded.
     pub name: String,
-    /// Whether the witness is there and up to date.
-    pub is_current: bool,
+    /// Whether it has a vote.
+    pub condition: WitnessCondition,
+}
+
+impl WitnessReport {
+    /// Returns true if the witness is there and up to date.
+    pub fn is_current(&self) -> bool {
+        self.condition == WitnessCondition::Current
+    }
 }
 
 /// What a mirror counts.

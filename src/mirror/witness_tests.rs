@@ -2,7 +2,7 @@
 
 use crate::handles::Device;
 use crate::output::Status;
-use crate::report::{Condition, State};
+use crate::report::{Condition, State, WitnessCondition};
 use crate::testing::{Disk, Health, World, metadata_write, options};
 
 /// The witness's number.
@@ -20,7 +20,7 @@ fn why(world: &World) -> &str {
 
 /// Returns whether there is a witness, and whether it has a vote.
 fn witness(world: &World) -> Option<bool> {
-    world.mirror.report().witness.map(|witness| witness.is_current)
+    world.mirror.report().witness.map(|witness| witness.is_current())
 }
 
 fn remove(world: &mut World) {
@@ -300,4 +300,25 @@ fn a_witness_with_an_old_record_does_not_vote() {
         let told = world.log.iter().any(|line| line.contains("it was removed from this mirror"));
         assert!(told, "{:?}", world.log);
     }
+}
+
+#[test]
+fn a_witness_without_a_vote_says_why() {
+    let mut world = mirror(2, true);
+    let why = |world: &World| match world.mirror.report().witness.expect("there is a witness").condition {
+        WitnessCondition::Current => None,
+        WitnessCondition::Away { why } => Some(why),
+    };
+    assert_eq!(why(&world), None);
+    world.remove(WITNESS);
+    world.pass(10_000);
+    assert_eq!(why(&world).as_deref(), Some("the bdev was removed"), "{:?}", world.log);
+    world.set(WITNESS, Health::Good);
+    world.pass(10_000);
+    assert_eq!(why(&world), None, "{:?}", world.log);
+    // Another device in its place.
+    world.disks[usize::from(WITNESS)] = Disk::witness();
+    let mut world = world.reassemble(options(), None);
+    world.pass(10_000);
+    assert_eq!(why(&world).as_deref(), Some("it holds no metadata of a mirror"));
 }

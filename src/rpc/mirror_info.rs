@@ -2,6 +2,7 @@
 
 use dst_mirror_bdev::{
     Condition, Device, DeviceInfo, DeviceState, Info, State, Verification, VerificationState,
+    WitnessCondition,
 };
 use serde_json::{Value, json};
 use spdk::clock::now_us;
@@ -106,7 +107,16 @@ fn show_info(info: &Info) -> Value {
         })
         .collect();
     let witness = report.witness.as_ref().map(|witness| {
-        json!({ "name": witness.name, "id": witness.id.to_string(), "is_current": witness.is_current })
+        let why = match &witness.condition {
+            WitnessCondition::Current => None,
+            WitnessCondition::Away { why } => Some(why),
+        };
+        json!({
+            "name": witness.name,
+            "id": witness.id.to_string(),
+            "is_current": witness.is_current(),
+            "reason": why,
+        })
     });
     let counts = &report.counts;
     json!({

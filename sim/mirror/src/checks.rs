@@ -308,7 +308,7 @@ fn check_patience(run: &mut Run) {
     match bad[..] {
         [] => {
             let report = owner.mirror.report();
-            let has_witness = report.witness.is_none_or(|witness| witness.is_current);
+            let has_witness = report.witness.is_none_or(|witness| witness.is_current());
             run.was_whole = report.state == State::Online && has_witness && is_calm;
             run.alone_since = None;
         }

@@ -189,7 +189,7 @@ impl Run {
                 self.add_member(witness);
                 true
             }
-            Some(found) if !found.is_current && self.world.is_open(host, witness) => {
+            Some(found) if !found.is_current() && self.world.is_open(host, witness) => {
                 self.remove_witness();
                 true
             }

@@ -264,7 +264,7 @@ mod tests {
     use dst_mirror::MemberId;
     use dst_mirror::report::{
         Condition, Counts as MirrorCounts, MemberReport, Report, Verification, VerificationState,
-        WitnessReport,
+        WitnessCondition, WitnessReport,
     };
     use dst_session::counts::Counts;
     use proptest::prelude::*;
@@ -307,7 +307,11 @@ mod tests {
             generation: None,
             number: 1,
             members: members.into(),
-            witness: Some(WitnessReport { id: MemberId(2), name: "w".to_owned(), is_current: true }),
+            witness: Some(WitnessReport {
+                id: MemberId(2),
+                name: "w".to_owned(),
+                condition: WitnessCondition::Current,
+            }),
             hot_regions: 0,
             region_blocks: 256,
             counts,

@@ -120,12 +120,13 @@ fn of_member(mirror: &Mirror, member: &Member) -> Option<Problem> {
 }
 
 fn of_witness(mirror: &Mirror) -> Option<Problem> {
-    let Witness { name, is_current } = mirror.witness.as_ref()?;
+    let Witness { name, is_current, reason } = mirror.witness.as_ref()?;
+    let why = reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
     let advice = format!(
         "bring its bdev back{}, or replace it: bdev_dst_mirror_remove_witness, _add_witness",
         now(mirror.absence_of(name))
     );
-    (!is_current).then(|| (Severity::Warning, format!("goes on without its witness {name}"), advice))
+    (!is_current).then(|| (Severity::Warning, format!("goes on without its witness {name}{why}"), advice))
 }
 
 fn of_verification(mirror: &Mirror, found: &Verification) -> Option<Problem> {
@@ -199,7 +200,7 @@ mod tests {
             told(1),
             (
                 Severity::Warning,
-                "goes on without its witness Witness0",
+                "goes on without its witness Witness0: the bdev was removed",
                 "bring its bdev back (now: there is no bdev with the name or UUID `Witness0`), or replace it: \
                  bdev_dst_mirror_remove_witness, _add_witness"
             )

@@ -106,6 +106,9 @@ pub struct Witness {
     /// Whether the witness is there and up to date.
     #[serde(default)]
     pub is_current: bool,
+    /// Why it is not. Absent if it is, and from applications that do not say.
+    #[serde(default)]
+    pub reason: Option<String>,
 }
 
 /// A device that a call named.
