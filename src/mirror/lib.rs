@@ -44,6 +44,7 @@ mod recording;
 mod region_size;
 pub mod regions;
 pub mod report;
+mod reporting;
 mod requests;
 mod resync;
 mod roles;
