@@ -19,7 +19,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 FILES = ["test_restarts.py", "test_cuts.py", "test_stale.py", "test_deadlines.py", "test_filesystem_outages.py", "test_flips.py",
-         "test_mirror_cycles.py", "test_mirror_takeovers.py"]
+         "test_mirror_cycles.py", "test_mirror_takeovers.py", "test_dpdk.py"]
 
 
 def main() -> int:

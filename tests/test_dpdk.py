@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import signal
+import time
 from typing import Any, Iterator
 
 import pytest
 
+from harness.checker import start_checker
+from harness.cycles import cycles, report, seeded_random
 from harness.lab import Lab
 from harness.net import (
     CLIENT,
@@ -25,11 +29,15 @@ from harness.net import (
     wait_for_buffers,
 )
 from harness.rpc import RpcError
+from harness.service import Service, durable_backend, late_backend
 from harness.spdk import Application, Job, assert_clean
 from harness.transport import Nvmf, Remote, serve_nvmf
 from harness.waiting import wait_until
 
 pytestmark = pytest.mark.needs_dst
+
+# The longest that a backend takes for a write, in ms, so that several later ones may overtake it.
+LATE_MS = 150
 
 @pytest.fixture(autouse=True)
 def buffers_are_back(lab: Lab) -> Iterator[None]:
@@ -150,6 +158,53 @@ def test_a_target_that_is_killed_and_comes_back(lab: Lab) -> None:
     wait_until(lambda: client_state(client) == "failed", "the client to find the target")
     client.rpc.call("bdev_dst_delete", name="remote0")
     assert client.stop() == 0
+
+
+@pytest.mark.watchdog(60)
+def test_a_target_is_killed_and_restarted_under_load(lab: Lab) -> None:
+    random = seeded_random()
+    net = Net(lab)
+    checker = start_checker(lab)
+    net.join(checker, CLIENT, "master")
+    service = Service(lab, durable_backend(lab), net=net)
+    service.attach(checker)
+    checker.begin_and_flow(zeroes=5, flushes=1)
+    beyond: list[float] = []
+    for _ in range(cycles(2)):
+        checker.wait_flow(random.randrange(2000))
+        checker.findings(again=True)
+        outage_s = service.restart(random.uniform(0, 0.5))
+        checker.wait_flow()
+        beyond.append(checker.findings(again=True).slowest_ms - outage_s * 1000)
+    checker.end().assert_clean()
+    checker.verify().assert_clean()
+    report("target killed and restarted, over a memif", beyond, 2000)
+
+
+@pytest.mark.watchdog(60)
+def test_a_target_is_stopped_past_the_lease(lab: Lab) -> None:
+    """What the client sent before is in the memif when the target goes on, after the client has given the
+    connection up; nothing of that may be executed after later writes."""
+    random = seeded_random()
+    net = Net(lab)
+    # So few blocks that each is overwritten many times a second.
+    checker = start_checker(lab, blocks=64)
+    net.join(checker, CLIENT, "master")
+    service = Service(lab, late_backend(LATE_MS), net=net)
+    service.attach(checker, keep_alive_timeout_ms=500, reconnect_delay_ms=50)
+    checker.begin_and_flow(depth=24, io_blocks=2, reads=25)
+    for _ in range(cycles(2)):
+        service.application.signal(signal.SIGSTOP)
+        wait_until(lambda: client_state(checker) == "reconnecting", "the client to notice")
+        # This sleep is the intended outage, not a wait for something.
+        time.sleep(random.uniform(0, 0.6))
+        service.application.signal(signal.SIGCONT)
+        checker.wait_flow(4 * checker.blocks)
+        checker.findings().assert_clean()
+    checker.end().assert_clean()
+    # By then, everything in the backend has been executed.
+    time.sleep(1.5 * LATE_MS / 1000)
+    checker.verify().assert_clean()
 
 
 def test_what_is_saved_comes_back(lab: Lab) -> None:

@@ -14,6 +14,7 @@ from harness.lab import Lab
 from harness.requirements import require_root, require_tool
 from harness.rpc import RpcError
 from harness.spdk import Application, Bdevperf, Job
+from harness.transport import Remote
 from harness.waiting import wait_until
 
 TARGET, CLIENT = "192.0.2.1", "192.0.2.2"
@@ -75,6 +76,11 @@ class Net:
     mtu: int = 1500
     target_address: str = TARGET
     client_address: str = CLIENT
+
+    @property
+    def remote(self) -> Remote:
+        """The place of an export named volume."""
+        return Remote(self.target_address, int(PORT), "volume")
 
     def device(self, role: str) -> str:
         return f"net_memif_dst,role={role},id=0,socket={self.lab.folder}/memif"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.lab import Lab
+from harness.net import Net
 from harness.ports import free_port
 from harness.spdk import Application
 from harness.transport import Remote
@@ -81,16 +82,20 @@ class Service:
         entry: dict[str, Any] | None = None,
         options: dict[str, Any] | None = None,
         stop_note: Path | None = None,
+        net: Net | None = None,
         **export: Any,
     ) -> None:
         """`entry`: parameters of dst_export_add_host, by default for every host. `options`: of the
-        target. `stop_note`: the file for the note of an orderly stop. `export`: of
-        dst_create_export."""
+        target. `stop_note`: the file for the note of an orderly stop. `net`: a memif, whose other end
+        is there, in place of the kernel's loopback. `export`: of dst_create_export."""
         self._lab = lab
         self.backend = backend
-        self.remote = Remote("127.0.0.1", free_port(), "volume")
+        self.remote = net.remote if net else Remote("127.0.0.1", free_port(), "volume")
+        self._sock_impl = {"sock_impl": "dpdk"} if net else {}
         self._config = lab.folder / f"service{self.remote.port}.json"
         self.application = lab.target(binary=backend.binary)
+        if net:
+            net.join(self.application, net.target_address, "slave")
         call = self.application.rpc.call
         for method, params in backend.calls:
             call(method, **params)
@@ -105,7 +110,7 @@ class Service:
         self._exports = [("dst_create_export", made), ("dst_export_add_host", host)]
         for method, params in self._exports:
             call(method, **params)
-        call("dst_create_listener", traddr=self.remote.address, trsvcid=str(self.remote.port))
+        call("dst_create_listener", traddr=self.remote.address, trsvcid=str(self.remote.port), **self._sock_impl)
         self._save()
 
     def _save(self) -> None:
@@ -123,7 +128,7 @@ class Service:
         self, client: Application, name: str = "remote0", remote: Remote | None = None, **options: Any
     ) -> None:
         """`remote`: the address of a proxy. `options`: options of bdev_dst_create."""
-        attach_to(client, remote or self.remote, name, **options)
+        attach_to(client, remote or self.remote, name, **(self._sock_impl | options))
 
     def kill(self) -> None:
         self.application.kill()
