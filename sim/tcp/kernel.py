@@ -1,18 +1,22 @@
 #!/usr/bin/env python3
 """Runs the stack under test against this kernel's TCP, over a TAP device in a network namespace.
 
-usage: sim/tcp/kernel.py [--require] DST_TAP
+usage: sim/tcp/kernel.py [--require] [--soak SECONDS] DST_TAP
 
 DST_TAP is the program built from sim/tcp/src/bin/dst-tap.rs. Each case echoes bytes, with this
 kernel as the client or the server: over IPv4 and IPv6, with and without lost frames, over 500
-connections one after the other. The exit status is 0 if all cases succeed, and also if the kernel
+connections one after the other. With --soak, three cases take so long each instead: echoes of one
+stream with this kernel as the client, requests of 4 KiB that are answered one by one, and streams with
+this kernel as the server; the stack must send nothing twice unless a frame was lost. The exit status is 0 if all cases succeed, and also if the kernel
 does not allow a namespace or a TAP device, unless --require is given.
 """
 
+import argparse
 import ctypes
 import fcntl
 import hashlib
 import os
+import re
 import socket
 import struct
 import subprocess
@@ -53,9 +57,10 @@ def make_device():
 class Tap:
     """The program under test."""
 
-    def __init__(self, program, tap, lose, arguments):
+    def __init__(self, program, tap, lose, arguments, limit_s=TIMEOUT_S):
         command = [program, "--mac", OURS_MAC, "--address", f"{OURS['ipv4']}/24"]
-        command += ["--address", f"{OURS['ipv6']}/64", "--lose", str(lose), "--seed", "7", *arguments]
+        command += ["--address", f"{OURS['ipv6']}/64", "--lose", str(lose), "--seed", "7"]
+        command += ["--limit", str(limit_s), *arguments]
         self.process = subprocess.Popen(command, stdin=tap, stdout=tap, stderr=subprocess.PIPE, text=True)
 
     def end(self):
@@ -190,15 +195,106 @@ def kernel_resets(program, tap):
         under_test.kill()
 
 
+def stream(seconds):
+    """Sends a stream for so long, and compares what comes back. Returns the bytes."""
+    data, sent, back = pattern(1 << 20), hashlib.sha256(), hashlib.sha256()
+    end, total = time.monotonic() + seconds, 0
+
+    def send():
+        while time.monotonic() < end:
+            connection.sendall(data)
+            sent.update(data)
+        connection.shutdown(socket.SHUT_WR)
+
+    with connect(OURS["ipv4"]) as connection:
+        sender = threading.Thread(target=send)
+        sender.start()
+        while piece := connection.recv(1 << 18):
+            back.update(piece)
+            total += len(piece)
+        sender.join()
+    assert sent.digest() == back.digest(), "what came back differs"
+    return f"{total >> 20} MiB"
+
+
+def ask(seconds):
+    """Sends a request and waits for its answer, for so long. Returns the number."""
+    data, end, count = pattern(4096), time.monotonic() + seconds, 0
+    with connect(OURS["ipv4"]) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        while time.monotonic() < end:
+            connection.sendall(data)
+            back = b""
+            while len(back) < len(data):
+                piece = connection.recv(len(data))
+                assert piece, "the connection has ended"
+                back += piece
+            assert back == data, "the answer differs"
+            count += 1
+    return f"{count} requests"
+
+
+def kernel_retransmitted():
+    """Returns the segments that this kernel has sent again in this namespace."""
+    with open("/proc/self/net/snmp", encoding="ascii") as file:
+        names, values = (line.split() for line in file if line.startswith("Tcp:"))
+    return int(values[names.index("RetransSegs")])
+
+
+def nothing_twice(case):
+    """Returns a case that fails if the stack has sent more segments twice than frames were lost."""
+
+    def judged():
+        before = kernel_retransmitted()
+        moved, text = case()
+
+        def total(what):
+            return sum(map(int, re.findall(rf"{what} (\d+)", text)))
+
+        lost, retransmitted = total("lost"), total("retransmitted")
+        found = f"{moved}, {lost} frames lost, {retransmitted} segments sent again ({total('tail probes')} tail probes, "
+        found += f"{total('timeouts')} timeouts), {kernel_retransmitted() - before} by the kernel"
+        assert retransmitted <= lost, found
+        return found
+
+    return judged
+
+
+def soak_calls(program, tap, seconds, use):
+    under_test = Tap(program, tap, 0, ["serve"], seconds + TIMEOUT_S)
+    try:
+        return use(seconds), under_test.end()
+    finally:
+        under_test.kill()
+
+
+def soak_serves(program, tap, seconds):
+    end, length, texts = time.monotonic() + seconds, 500_000_000, []
+    while time.monotonic() < end:
+        texts.append(kernel_serves(program, tap, "ipv4", 0, length))
+    return f"{len(texts)} streams of {length} bytes", " ".join(texts)
+
+
+def soak_cases(program, tap, seconds):
+    return [
+        ("a stream", nothing_twice(lambda: soak_calls(program, tap, seconds, stream))),
+        ("requests", nothing_twice(lambda: soak_calls(program, tap, seconds, ask))),
+        ("streams to the kernel", nothing_twice(lambda: soak_serves(program, tap, seconds))),
+    ]
+
+
 def main():
-    arguments = sys.argv[1:]
-    require = "--require" in arguments
-    (program,) = [argument for argument in arguments if argument != "--require"]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--require", action="store_true", help="fail without a TAP device")
+    parser.add_argument("--soak", type=int, metavar="SECONDS", help="how long each of three other cases takes")
+    parser.add_argument("program", metavar="DST_TAP")
+    arguments = parser.parse_args()
+    program = arguments.program
     try:
         tap = make_device()
     except OSError as error:
         print(f"kernel: no TAP device in a network namespace here: {error}")
-        return 1 if require else 0
+        return 1 if arguments.require else 0
     failed = 0
     cases = [
         ("echo requests", lambda: kernel_asks(program, tap)),
@@ -210,7 +306,10 @@ def main():
             for name, case in (("calls", kernel_calls), ("serves", kernel_serves)):
                 run = lambda case=case, family=family, lose=lose, length=length: case(program, tap, family, lose, length)
                 cases.append((f"the kernel {name}, {family}, {length} bytes, {lose} of 1,000 frames lost", run))
-    cases.append(("500 connections", lambda: kernel_calls(program, tap, "ipv4", 0, 100, times=500)))
+    if arguments.soak:
+        cases = soak_cases(program, tap, arguments.soak)
+    else:
+        cases.append(("500 connections", lambda: kernel_calls(program, tap, "ipv4", 0, 100, times=500)))
     for name, case in cases:
         begin = time.monotonic()
         try:

@@ -1,9 +1,10 @@
 //! An interface on a TAP device: the stack against a kernel's TCP. `sim/tcp/kernel.py` creates the
 //! device, passes it to this program as standard input and output, and is the other side.
 //!
-//! `dst-tap --mac M --address A/N [--address …] [--mtu N] [--lose PER_MILLE] [--seed N] serve`
-//! echoes what arrives at port 4460 until, after the first connection, there was nothing to do for
-//! a second. `… call ADDRESS BYTES` sends bytes to port 4460 there and compares the echo.
+//! `dst-tap --mac M --address A/N [--address …] [--mtu N] [--lose PER_MILLE] [--seed N]
+//! [--limit SECONDS] serve` echoes what arrives at port 4460 until, after the first connection, there
+//! was nothing to do for a second. `… call ADDRESS BYTES` sends bytes to port 4460 there and compares
+//! the echo. It fails if that takes longer than the limit, 120 s unless set.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -11,7 +12,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use dst_net::{Config, Counters, Interface, MacAddress, Prefix, Verified};
-use dst_tcp::{ConnectionId, Event, Reason, Secret};
+use dst_tcp::{ConnectionId, Event, Reason, Secret, SendCounters};
 use dst_tcp_sim::application::byte;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -33,6 +34,7 @@ struct Open {
     sent: u64,
     received: u64,
     is_shut: bool,
+    sending: SendCounters,
 }
 
 /// The number of bytes that a connection may have queued.
@@ -47,10 +49,15 @@ struct Program {
     role: Role,
     open: BTreeMap<ConnectionId, Open>,
     ends: Vec<Reason>,
+    /// What was counted of connections that have ended.
+    sending: SendCounters,
     rng: Rng,
     lose: u64,
+    /// The frames that were lost, on purpose or because the device's queue was full.
     lost: u64,
     mtu: usize,
+    /// How long the program may take, µs.
+    limit: u64,
 }
 
 impl Program {
@@ -89,12 +96,14 @@ impl Program {
             frames.push(bytes);
         });
         for frame in frames {
-            if !self.loses()
-                && let Err(error) = rustix::io::write(std::io::stdout(), &frame)
+            if self.loses() {
+                continue;
+            }
+            match rustix::io::write(std::io::stdout(), &frame) {
+                Ok(_) => {}
                 // The device's queue is full: the frame is lost, as on any port.
-                && error != Errno::AGAIN
-            {
-                failed = Err(error);
+                Err(Errno::AGAIN) => self.lost += 1,
+                Err(error) => failed = Err(error),
             }
         }
         failed
@@ -110,7 +119,9 @@ impl Program {
                     }
                 }
                 Event::Closed(id, reason) => {
-                    self.open.remove(&id);
+                    if let Some(ended) = self.open.remove(&id) {
+                        self.sending.add(&ended.sending);
+                    }
                     self.ends.push(reason);
                 }
                 Event::Connected(_) | Event::Readable(_) | Event::Released(..) => {}
@@ -169,6 +180,9 @@ impl Program {
         if is_done {
             tcp.close(id, now);
         }
+        if let Some(known) = tcp.information(id) {
+            open.sending = known.sending;
+        }
         Ok(())
     }
 
@@ -198,7 +212,7 @@ impl Program {
                 }
                 _ => quiet_since = None,
             }
-            if now > 120_000_000 {
+            if now > self.limit {
                 return Err(format!("it takes too long: {:?}", self.interface.counters()));
             }
             let wait = match (self.interface.is_ready(), self.interface.deadline()) {
@@ -223,8 +237,19 @@ impl Program {
     }
 }
 
-fn parse(arguments: &[String]) -> Option<(Config, Role, u64, u64)> {
-    let (mut mac, mut addresses, mut mtu, mut lose, mut seed) = (None, Vec::new(), 1500, 0, 1);
+/// What the arguments say.
+struct Arguments {
+    config: Config,
+    role: Role,
+    /// The frames of a thousand that get lost.
+    lose: u64,
+    seed: u64,
+    limit_s: u64,
+}
+
+fn parse(arguments: &[String]) -> Option<Arguments> {
+    let (mut mac, mut addresses, mut mtu) = (None, Vec::new(), 1500);
+    let (mut lose, mut seed, mut limit_s) = (0, 1, 120);
     let mut arguments = arguments.iter();
     let role = loop {
         let name = arguments.next()?;
@@ -248,6 +273,7 @@ fn parse(arguments: &[String]) -> Option<(Config, Role, u64, u64)> {
             "--mtu" => mtu = value.parse().ok()?,
             "--lose" => lose = value.parse().ok()?,
             "--seed" => seed = value.parse().ok()?,
+            "--limit" => limit_s = value.parse().ok()?,
             "call" => {
                 let remote = SocketAddr::new(value.parse().ok()?, PORT);
                 break Role::Call { remote, bytes: arguments.next()?.parse().ok()? };
@@ -255,13 +281,15 @@ fn parse(arguments: &[String]) -> Option<(Config, Role, u64, u64)> {
             _ => return None,
         }
     };
-    Some((Config { mtu, ..Config::new(mac?, addresses) }, role, lose, seed))
+    Some(Arguments { config: Config { mtu, ..Config::new(mac?, addresses) }, role, lose, seed, limit_s })
 }
 
 fn report(counters: Counters, program: &mut Program) {
     let tcp = program.interface.tcp().counters();
+    let SendCounters { retransmitted, tail_probes, timeouts, .. } = program.sending;
     eprintln!(
-        "received {}, sent {}, lost {}, asked {}, connections {}, checksum errors {}, malformed {}",
+        "received {}, sent {}, lost {}, asked {}, connections {}, checksum errors {}, malformed {}, \
+         retransmitted {retransmitted}, tail probes {tail_probes}, timeouts {timeouts}",
         counters.received,
         counters.sent,
         program.lost,
@@ -274,7 +302,7 @@ fn report(counters: Counters, program: &mut Program) {
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
-    let Some((config, role, lose, seed)) = parse(&arguments) else {
+    let Some(Arguments { config, role, lose, seed, limit_s }) = parse(&arguments) else {
         eprintln!("dst-tap: see the beginning of dst-tap.rs for its arguments");
         return ExitCode::FAILURE;
     };
@@ -299,10 +327,12 @@ fn main() -> ExitCode {
         role,
         open: BTreeMap::new(),
         ends: Vec::new(),
+        sending: SendCounters::default(),
         rng: Rng::new(seed),
         lose,
         lost: 0,
         mtu,
+        limit: limit_s * 1_000_000,
     };
     let result = program.run();
     report(program.interface.counters(), &mut program);
