@@ -4,10 +4,11 @@
 usage: sim/tcp/kernel.py [--require] [--soak SECONDS] DST_TAP
 
 DST_TAP is the program built from sim/tcp/src/bin/dst-tap.rs. Each case echoes bytes, with this
-kernel as the client or the server: over IPv4 and IPv6, with and without lost frames, over 500
+kernel as the client or the server: over IPv4 and IPv6, with and without lost and late frames, over 500
 connections one after the other. With --soak, three cases take so long each instead: echoes of one
 stream with this kernel as the client, requests of 4 KiB that are answered one by one, and streams with
-this kernel as the server; the stack must send nothing twice unless a frame was lost. The exit status is 0 if all cases succeed, and also if the kernel
+this kernel as the server; the stack must send nothing twice unless a frame was lost. 10,000 connections
+follow. The exit status is 0 if all cases succeed, and also if the kernel
 does not allow a namespace or a TAP device, unless --require is given.
 """
 
@@ -59,7 +60,7 @@ class Tap:
 
     def __init__(self, program, tap, lose, arguments, limit_s=TIMEOUT_S):
         command = [program, "--mac", OURS_MAC, "--address", f"{OURS['ipv4']}/24"]
-        command += ["--address", f"{OURS['ipv6']}/64", "--lose", str(lose), "--seed", "7"]
+        command += ["--address", f"{OURS['ipv6']}/64", "--lose", str(lose), "--delay", str(lose), "--seed", "7"]
         command += ["--limit", str(limit_s), *arguments]
         self.process = subprocess.Popen(command, stdin=tap, stdout=tap, stderr=subprocess.PIPE, text=True)
 
@@ -280,6 +281,7 @@ def soak_cases(program, tap, seconds):
         ("a stream", nothing_twice(lambda: soak_calls(program, tap, seconds, stream))),
         ("requests", nothing_twice(lambda: soak_calls(program, tap, seconds, ask))),
         ("streams to the kernel", nothing_twice(lambda: soak_serves(program, tap, seconds))),
+        ("10,000 connections", lambda: kernel_calls(program, tap, "ipv4", 0, 100, times=10_000)),
     ]
 
 
@@ -305,7 +307,7 @@ def main():
             length = 20_000_000 if lose == 0 else 3_000_000
             for name, case in (("calls", kernel_calls), ("serves", kernel_serves)):
                 run = lambda case=case, family=family, lose=lose, length=length: case(program, tap, family, lose, length)
-                cases.append((f"the kernel {name}, {family}, {length} bytes, {lose} of 1,000 frames lost", run))
+                cases.append((f"the kernel {name}, {family}, {length} bytes, {lose} of 1,000 frames lost and {lose} late", run))
     if arguments.soak:
         cases = soak_cases(program, tap, arguments.soak)
     else:

@@ -11,6 +11,7 @@
 //! | [`lan`] | hosts with interfaces on an Ethernet, from a seed |
 //! | [`ours`], [`smol`] | hosts: one with the stack under test, one with smoltcp's TCP |
 //! | [`lossy`] | filters that lose given packets |
+//! | [`relay`] | a relay for frames to a real kernel, which loses and delays some |
 //! | [`observer`] | a check of every packet |
 //! | [`script`] | one stack, with the test as its peer |
 //! | [`lab`] | one interface, with the test as all other hosts on its Ethernet |
@@ -24,6 +25,7 @@ pub mod network;
 pub mod observer;
 pub mod ours;
 pub mod plan;
+pub mod relay;
 pub mod run;
 pub mod script;
 pub mod smol;

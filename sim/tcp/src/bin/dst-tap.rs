@@ -1,10 +1,10 @@
 //! An interface on a TAP device: the stack against a kernel's TCP. `sim/tcp/kernel.py` creates the
 //! device, passes it to this program as standard input and output, and is the other side.
 //!
-//! `dst-tap --mac M --address A/N [--address …] [--mtu N] [--lose PER_MILLE] [--seed N]
-//! [--limit SECONDS] serve` echoes what arrives at port 4460 until, after the first connection, there
-//! was nothing to do for a second. `… call ADDRESS BYTES` sends bytes to port 4460 there and compares
-//! the echo. It fails if that takes longer than the limit, 120 s unless set.
+//! `dst-tap --mac M --address A/N [--address …] [--mtu N] [--lose PER_MILLE] [--delay PER_MILLE]
+//! [--seed N] [--limit SECONDS] serve` echoes what arrives at port 4460 until, after the first
+//! connection, there was nothing to do for a second. `… call ADDRESS BYTES` sends bytes to port 4460
+//! there and compares the echo. It fails if that takes longer than the limit, 120 s unless set.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 use dst_net::{Config, Counters, Interface, MacAddress, Prefix, Verified};
 use dst_tcp::{ConnectionId, Event, Reason, Secret, SendCounters};
 use dst_tcp_sim::application::byte;
+use dst_tcp_sim::relay::Relay;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use world::rng::Rng;
 
 const PORT: u16 = 4460;
 
@@ -51,10 +51,10 @@ struct Program {
     ends: Vec<Reason>,
     /// What was counted of connections that have ended.
     sending: SendCounters,
-    rng: Rng,
-    lose: u64,
-    /// The frames that were lost, on purpose or because the device's queue was full.
-    lost: u64,
+    /// What the frames pass that are received, and those that are sent.
+    relays: [Relay; 2],
+    /// The frames that were lost because the device's queue was full.
+    dropped: u64,
     mtu: usize,
     /// How long the program may take, µs.
     limit: u64,
@@ -65,24 +65,21 @@ impl Program {
         self.begin.elapsed().as_micros() as u64
     }
 
-    fn loses(&mut self) -> bool {
-        let loses = self.rng.chance(self.lose);
-        self.lost += u64::from(loses);
-        loses
-    }
-
     /// Receives the frames that have arrived.
     fn receive(&mut self) -> Result<(), Errno> {
         let mut buffer = vec![0; self.mtu + 18];
         loop {
+            let now = self.now();
+            while let Some(frame) = self.relays[0].due(now) {
+                self.interface.receive(frame, Verified::default(), now);
+            }
             let length = match rustix::io::read(std::io::stdin(), &mut buffer) {
                 Ok(length) => length,
                 Err(Errno::AGAIN) => return Ok(()),
                 Err(error) => return Err(error),
             };
-            if !self.loses() {
-                let now = self.now();
-                self.interface.receive(buffer[..length].to_vec(), Verified::default(), now);
+            if let Some(frame) = self.relays[0].take(buffer[..length].to_vec(), now) {
+                self.interface.receive(frame, Verified::default(), now);
             }
         }
     }
@@ -90,19 +87,18 @@ impl Program {
     fn transmit(&mut self) -> Result<(), Errno> {
         let now = self.now();
         let (mut frames, mut failed) = (Vec::new(), Ok(()));
+        let relay = &mut self.relays[1];
+        frames.extend(std::iter::from_fn(|| relay.due(now)));
         self.interface.transmit(now, 256, |frame| {
             let mut bytes = vec![0; frame.frame_len()];
             frame.write(&mut bytes);
-            frames.push(bytes);
+            frames.extend(relay.take(bytes, now));
         });
         for frame in frames {
-            if self.loses() {
-                continue;
-            }
             match rustix::io::write(std::io::stdout(), &frame) {
                 Ok(_) => {}
                 // The device's queue is full: the frame is lost, as on any port.
-                Err(Errno::AGAIN) => self.lost += 1,
+                Err(Errno::AGAIN) => self.dropped += 1,
                 Err(error) => failed = Err(error),
             }
         }
@@ -215,7 +211,9 @@ impl Program {
             if now > self.limit {
                 return Err(format!("it takes too long: {:?}", self.interface.counters()));
             }
-            let wait = match (self.interface.is_ready(), self.interface.deadline()) {
+            let [received, sent] = self.relays.each_ref().map(Relay::deadline);
+            let deadline = [self.interface.deadline(), received, sent].into_iter().flatten().min();
+            let wait = match (self.interface.is_ready(), deadline) {
                 (true, _) => 0,
                 (false, deadline) => deadline.map_or(100_000, |at| at.saturating_sub(now)).min(100_000),
             };
@@ -241,15 +239,16 @@ impl Program {
 struct Arguments {
     config: Config,
     role: Role,
-    /// The frames of a thousand that get lost.
+    /// The frames of a thousand that get lost, and that are late.
     lose: u64,
+    delay: u64,
     seed: u64,
     limit_s: u64,
 }
 
 fn parse(arguments: &[String]) -> Option<Arguments> {
     let (mut mac, mut addresses, mut mtu) = (None, Vec::new(), 1500);
-    let (mut lose, mut seed, mut limit_s) = (0, 1, 120);
+    let (mut lose, mut delay, mut seed, mut limit_s) = (0, 0, 1, 120);
     let mut arguments = arguments.iter();
     let role = loop {
         let name = arguments.next()?;
@@ -272,6 +271,7 @@ fn parse(arguments: &[String]) -> Option<Arguments> {
             }
             "--mtu" => mtu = value.parse().ok()?,
             "--lose" => lose = value.parse().ok()?,
+            "--delay" => delay = value.parse().ok()?,
             "--seed" => seed = value.parse().ok()?,
             "--limit" => limit_s = value.parse().ok()?,
             "call" => {
@@ -281,7 +281,8 @@ fn parse(arguments: &[String]) -> Option<Arguments> {
             _ => return None,
         }
     };
-    Some(Arguments { config: Config { mtu, ..Config::new(mac?, addresses) }, role, lose, seed, limit_s })
+    let config = Config { mtu, ..Config::new(mac?, addresses) };
+    Some(Arguments { config, role, lose, delay, seed, limit_s })
 }
 
 fn report(counters: Counters, program: &mut Program) {
@@ -292,7 +293,7 @@ fn report(counters: Counters, program: &mut Program) {
          retransmitted {retransmitted}, tail probes {tail_probes}, timeouts {timeouts}",
         counters.received,
         counters.sent,
-        program.lost,
+        program.dropped + program.relays.iter().map(Relay::lost).sum::<u64>(),
         counters.asked,
         program.ends.len(),
         tcp.checksum_errors,
@@ -302,7 +303,7 @@ fn report(counters: Counters, program: &mut Program) {
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
-    let Some(Arguments { config, role, lose, seed, limit_s }) = parse(&arguments) else {
+    let Some(Arguments { config, role, lose, delay, seed, limit_s }) = parse(&arguments) else {
         eprintln!("dst-tap: see the beginning of dst-tap.rs for its arguments");
         return ExitCode::FAILURE;
     };
@@ -328,9 +329,8 @@ fn main() -> ExitCode {
         open: BTreeMap::new(),
         ends: Vec::new(),
         sending: SendCounters::default(),
-        rng: Rng::new(seed),
-        lose,
-        lost: 0,
+        relays: [seed, seed + 1].map(|seed| Relay::new(seed, lose, delay)),
+        dropped: 0,
         mtu,
         limit: limit_s * 1_000_000,
     };
