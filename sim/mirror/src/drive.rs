@@ -88,6 +88,7 @@ impl Run {
                 Input::Refused { device: device(target) }
             }
             Notice::CacheLost { target } => Input::CacheLost { device: device(target) },
+            Notice::Reachable { target } => Input::Reachable { device: device(target) },
             Notice::Done { request, status, data, .. } => {
                 let ending = match status {
                     Status::Success => Ending::Success,

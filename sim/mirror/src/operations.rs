@@ -98,6 +98,8 @@ impl World {
         }
         if self.is_open(host, target) && self.targets[target].owner.is_some_and(|owner| owner != host) {
             self.refuse(host, target);
+        } else if self.is_open(host, target) {
+            self.tell(host, Notice::Reachable { target });
         }
         for (op, executed) in waiting {
             let latency = self.targets[target].latency(&mut self.rng) / 2;

@@ -89,6 +89,8 @@ pub enum Notice {
     Refused { target: usize },
     /// The target may have lost what was not flushed.
     CacheLost { target: usize },
+    /// The target answers again.
+    Reachable { target: usize },
     /// An operation has ended.
     Done { target: usize, request: u64, status: Status, data: Vec<Content> },
     /// The reset of a target has ended.
