@@ -5,11 +5,12 @@ usage: sim/tcp/kernel.py [--require] [--soak SECONDS] DST_TAP
 
 DST_TAP is the program built from sim/tcp/src/bin/dst-tap.rs. Each case echoes bytes, with this
 kernel as the client or the server: over IPv4 and IPv6, with and without lost and late frames, over 500
-connections one after the other. With --soak, three cases take so long each instead: echoes of one
-stream with this kernel as the client, requests of 4 KiB that are answered one by one, and streams with
-this kernel as the server; the stack must send nothing twice unless a frame was lost. 10,000 connections
-follow. The exit status is 0 if all cases succeed, and also if the kernel
-does not allow a namespace or a TAP device, unless --require is given.
+connections one after the other. The exit status is 0 if all cases succeed, and also if the kernel does
+not allow a namespace or a TAP device, unless --require is given.
+
+With --soak, three cases take so long each instead: echoes of one stream with this kernel as the client,
+requests of 4 KiB that are answered one by one, and streams with this kernel as the server; the stack
+must send nothing twice unless a frame was lost. 10,000 connections follow.
 """
 
 import argparse
