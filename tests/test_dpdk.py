@@ -169,13 +169,7 @@ def test_a_target_is_killed_and_restarted_under_load(lab: Lab) -> None:
     service = Service(lab, durable_backend(lab), net=net)
     service.attach(checker)
     checker.begin_and_flow(zeroes=5, flushes=1)
-    beyond: list[float] = []
-    for _ in range(cycles(2)):
-        checker.wait_flow(random.randrange(2000))
-        checker.findings(again=True)
-        outage_s = service.restart(random.uniform(0, 0.5))
-        checker.wait_flow()
-        beyond.append(checker.findings(again=True).slowest_ms - outage_s * 1000)
+    beyond = service.restart_under_load(checker, random, cycles(2))
     checker.end().assert_clean()
     checker.verify().assert_clean()
     report("target killed and restarted, over a memif", beyond, 2000)

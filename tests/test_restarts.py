@@ -30,13 +30,7 @@ def test_target_is_killed_under_the_checker(lab: Lab, reactors: int, cipher: str
     checker = start_checker(lab, reactors=reactors)
     service.attach(checker)
     checker.begin_and_flow(zeroes=5, flushes=1)
-    beyond: list[float] = []
-    for _ in range(cycles(5 if reactors == 1 and cipher is None else 3)):
-        checker.wait_flow(random.randrange(2000))
-        checker.findings(again=True)
-        outage_s = service.restart(random.uniform(0, 0.5))
-        checker.wait_flow()
-        beyond.append(checker.findings(again=True).slowest_ms - outage_s * 1000)
+    beyond = service.restart_under_load(checker, random, cycles(5 if reactors == 1 and cipher is None else 3))
     checker.end().assert_clean()
     checker.verify().assert_clean()
     report(f"target killed and restarted, checker on {reactors} reactors, cipher {cipher}", beyond, 2000)

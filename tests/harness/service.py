@@ -7,8 +7,10 @@ import time
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import Any
 
+from harness.checker import Checker
 from harness.lab import Lab
 from harness.net import Net
 from harness.ports import free_port
@@ -146,6 +148,18 @@ class Service:
         time.sleep(pause_s)
         self.start()
         return time.monotonic() - began
+
+    def restart_under_load(self, checker: Checker, random: Random, times: int) -> list[float]:
+        """Kills and restarts the target so often while the checker does I/O. Returns by how much the
+        slowest I/O exceeded each outage, in ms."""
+        beyond: list[float] = []
+        for _ in range(times):
+            checker.wait_flow(random.randrange(2000))
+            checker.findings(again=True)
+            outage_s = self.restart(random.uniform(0, 0.5))
+            checker.wait_flow()
+            beyond.append(checker.findings(again=True).slowest_ms - outage_s * 1000)
+        return beyond
 
     def restart_with(self, old: str, new: str) -> None:
         """Kills the target and restarts it with a changed configuration."""
