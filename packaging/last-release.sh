@@ -36,12 +36,17 @@ work=$folder.partial
 rm -rf "$work"
 mkdir -p "$work/tree/build"
 trap 'rm -rf "$work"' EXIT
-git -C "$top" archive "$commit" | tar -x -C "$work/tree"
+# `-m`: the files are newer than all that has been built. Cargo takes the crates of two checkouts for
+# the same ones, and goes by the times of their files.
+git -C "$top" archive "$commit" | tar -xm -C "$work/tree"
 printf '%s\n' "$SPDK_DIR" >"$work/tree/build/spdk-dir"
 
-# Nothing is shared with the target folder of this checkout: cargo takes the crates of two checkouts for
-# the same ones. `-o cargo`: not the release's tool, which the tests do not need.
+# Others' crates that this checkout has built are not built again, for which a copy of its target folder
+# is used. `-o cargo`: not the release's tool, which the tests do not need.
 build() {
+    local built=${CARGO_TARGET_DIR:-$top/target}/release
+    mkdir "$work/target" || return
+    [ ! -d "$built" ] || cp -a "$built" "$work/target/" || return
     cd "$work/tree" || return
     export CARGO_TARGET_DIR=$work/target
     # When `make test` has started this, its settings are not meant for the release's makefiles.

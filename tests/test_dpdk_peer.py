@@ -78,6 +78,8 @@ def test_a_target_that_goes_under_load(lab: Lab, end: Callable[[Application], No
     if end is deleted:
         net.join(target, TARGET, "slave")
         wait_until(lambda: client_state(perf) == "connected", "the client to be connected again")
+    # Its jobs run on for as long as they were told to.
+    perf.kill()
 
 
 # The length of a message to or from a memif's peer (memif_msg_t of memif.h), bytes.

@@ -169,6 +169,8 @@ def test_top_shows_what_happens(lab: Lab) -> None:
     screen.wait_for("reconnecting")
     screen.press("q")
     screen.wait_for("(ended)")
+    # Its I/O waits for the target.
+    perf.kill()
 
 
 def test_top_shows_a_mirror_that_lacks_a_member(lab: Lab) -> None:

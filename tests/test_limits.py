@@ -296,6 +296,8 @@ def test_a_thread_that_is_not_let_in_says_why(lab: Lab) -> None:
     wait_until(lambda: "1 connections" in shown()[1] and shown()[1].startswith("connection "), "the reason", SOON)
     assert shown()[0] == "reconnecting"
     assert "1 connections" in checker.text(), "the log must have it"
+    # Its I/O waits for ever.
+    checker.kill()
 
 
 def test_sessions_that_are_left_behind(lab: Lab) -> None:

@@ -151,6 +151,7 @@ fn config(rng: &mut Rng) -> Config {
         initial_rto: rng.pick(&[200_000, 1_000_000]),
         ack_delay: rng.pick(&[0, 1_000, 2_000]),
         peer_ack_delay: rng.pick(&[2_000, 40_000]),
+        probe_margin: rng.pick(&[1_000, 10_000]),
         connect_timeout: 60_000_000,
         user_timeout: 60_000_000,
         time_wait: 10_000_000,
@@ -227,7 +228,8 @@ impl Plan {
     /// Returns a plan without faults: one connection, on which the first host sends.
     pub fn fair(delay: u64, bytes: u64) -> Plan {
         let link = Link { delay, queue: u64::MAX, ..Link::default() };
-        let config = Config { peer_ack_delay: 2_000, time_wait: 1_000_000, ..Config::default() };
+        let config =
+            Config { peer_ack_delay: 2_000, probe_margin: 1_000, time_wait: 1_000_000, ..Config::default() };
         let sides = [
             Side { bytes, piece: 131_072, read_pause: 0, reads: usize::MAX },
             Side { bytes: 0, piece: 1, read_pause: 0, reads: usize::MAX },

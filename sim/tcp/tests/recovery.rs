@@ -33,16 +33,18 @@ fn a_single_loss_is_repaired_within_two_round_trips() {
 #[test]
 fn a_tail_loss_is_repaired_within_two_round_trips_and_the_probes_time() {
     // RFC 8985, 7.2: two round trips, plus the peer's ACK delay if this is the only segment.
-    let peer_delay = Plan::fair(DELAY, 0).configs[0].peer_ack_delay;
-    for (segments, lost, probe) in
-        [(10, &[10][..], 2 * RTT + 1000), (10, &[9, 10], 2 * RTT + 1000), (1, &[1], 2 * RTT + peer_delay)]
-    {
-        let plan = Plan::fair(DELAY, segments * SEGMENT);
-        let whole = good(&plan, None).received_at;
-        let outcome = good(&plan, Some(nth(lost)));
-        let took = outcome.received_at - whole;
-        assert!(took <= 2 * RTT + probe, "{lost:?} of {segments}: {took} µs later");
-        assert_eq!(outcome.counted.timeouts, 0, "{lost:?} of {segments}");
+    for config in [Plan::fair(DELAY, 0).configs[0].clone(), Config::default()] {
+        let (margin, peer_delay) = (config.probe_margin, config.peer_ack_delay);
+        for (segments, lost, more) in [(10, &[10][..], margin), (10, &[9, 10], margin), (1, &[1], peer_delay)]
+        {
+            let mut plan = Plan::fair(DELAY, segments * SEGMENT);
+            plan.configs[0] = config.clone();
+            let whole = good(&plan, None).received_at;
+            let outcome = good(&plan, Some(nth(lost)));
+            let took = outcome.received_at - whole;
+            assert!(took <= 2 * RTT + 2 * RTT + more, "{lost:?} of {segments}, {more}: {took} µs later");
+            assert_eq!(outcome.counted.timeouts, 0, "{lost:?} of {segments}, {more}");
+        }
     }
 }
 

@@ -218,15 +218,25 @@ fn rfc_2018_a_peer_may_drop_what_it_had_reported() {
 
 #[test]
 fn rfc_8985_the_probe_is_the_last_segment() {
-    let mut script = Script::open(config());
+    let mut script = Script::open(Config { probe_margin: 1_000, ..config() });
     script.send(3_000);
     assert_eq!(script.sent().len(), 3);
-    // Two round trips of 1 ms, and the smallest allowance for a delayed ACK.
+    // Two round trips of 1 ms, and the margin.
     assert_eq!(script.wait(4_000), [(3_000, ". 2001:3001 ack 1".to_string())]);
     script.inject(Segment { sack: [Some((2001, 3001)), None, None], ..ack(1, 1) });
     // One segment arrived out of order: after the tolerance, the others count as lost.
     let again: Vec<_> = script.wait(2_000).into_iter().map(|(_, text)| text).collect();
     assert_eq!(again, [". 1:1001 ack 1", ". 1001:2001 ack 1"]);
+}
+
+#[test]
+fn rfc_8985_a_probe_takes_the_place_of_the_timeout_that_would_be_before_it() {
+    let mut script = Script::open(Config { probe_margin: 1_000_000, ..config() });
+    script.send(3_000);
+    assert_eq!(script.sent().len(), 3);
+    // The timeout, 5 ms, then counts from the probe.
+    let expected = [(5_000, ". 2001:3001 ack 1"), (10_000, ". 1:1001 ack 1")];
+    assert_eq!(script.wait(12_000), expected.map(|(at, text)| (at, text.to_string())));
 }
 
 #[test]

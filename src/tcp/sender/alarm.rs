@@ -82,14 +82,17 @@ impl<B: Payload> Sender<B> {
         let Some(smoothed) = self.rtt.smoothed() else { return PROBE_WITHOUT_RTT };
         // The peer need not acknowledge less than two segments at once.
         let delay = if self.next - self.una <= self.mss { self.rtt.peer_delay(config) } else { 0 };
-        2 * smoothed + delay.max(1_000)
+        2 * smoothed + delay.max(config.probe_margin)
     }
 
     /// Does what is due.
     pub fn on_alarm(&mut self, now: u64, config: &Config) -> Due {
         match self.alarm(config) {
             Alarm::Retransmit(at) if at <= now => self.on_timeout(now),
-            Alarm::TailProbe(at) if at <= now => self.probe = Probe::Due,
+            Alarm::TailProbe(at) if at <= now => {
+                // A probe that is due when the timeout is takes its place (RFC 8985, 7.2).
+                (self.probe, self.timer_from) = (Probe::Due, now);
+            }
             Alarm::Reordering(at) if at <= now => {
                 self.detect_losses(self.next - self.una, false, now);
                 let (pipe, threshold) = (self.pipe(), self.cubic.slow_start_threshold());

@@ -55,6 +55,7 @@ pub fn config(host: usize) -> Config {
     let mut config = Config::new(MacAddress([2, 0, 0, 0, 0, last]), addresses);
     config.detect_duplicates = false;
     config.tcp.peer_ack_delay = 2_000;
+    config.tcp.probe_margin = 1_000;
     config.tcp.time_wait = 1_000_000;
     config
 }
