@@ -51,8 +51,8 @@ WORKS |= {
 # interface does with received frames and for those that it sends.
 STEPS = {
     "io": r"dst_net_paths::counted",
-    "receive": r"dst_sockets::driver::Driver<P>::receive",
-    "send": r"dst_sockets::driver::Driver<P>::send",
+    "receive": r"dst_sockets::driver::Driver<P,L>::receive",
+    "send": r"dst_sockets::driver::Driver<P,L>::send",
 }
 
 

@@ -24,14 +24,12 @@ from harness.net import (
     client_state,
     connections,
     counters,
-    default_implementation,
     interface,
     wait_for_buffers,
 )
 from harness.rpc import RpcError
 from harness.service import Service, durable_backend, late_backend
 from harness.spdk import Application, Job, assert_clean
-from harness.transport import Nvmf, Remote, serve_nvmf
 from harness.waiting import wait_until
 
 pytestmark = pytest.mark.needs_dst
@@ -262,23 +260,4 @@ def test_without_an_interface_nothing_changes(lab: Lab) -> None:
     with pytest.raises(RpcError):
         client.rpc.call("bdev_dst_create", name="other", sock_impl="dpdk", attach_timeout_ms=500, **place)
     assert client.rpc.call("framework_get_config", name="dpdk_sock") == []
-    assert target.stop() == 0
-
-
-def test_nvmf_over_it(lab: Lab) -> None:
-    """SPDK's own NVMe/TCP names no implementation."""
-    net = Net(lab)
-    target = lab.target(config=default_implementation())
-    remote = Remote(TARGET, 4420, "nqn.2016-06.io.spdk:volume")
-    target.rpc.call("bdev_malloc_create", name="Malloc0", num_blocks=16 * MIB // 4096, block_size=4096)
-    net.join(target, TARGET, "master")
-    serve_nvmf(target, "Malloc0", remote)
-    job, config = Job(depth=16, size=16_384), default_implementation()
-    perf = lab.bdevperf_unattached(job, 16 * MIB // 4096, bdevs=["nvme0n1"], config=config)
-    net.join(perf, CLIENT, "slave")
-    method, params = Nvmf().attach_call("nvme0", remote)
-    perf.rpc.call(method, **params)
-    assert any(found["local"] == f"{TARGET}:4420" for found in connections(target))
-    assert_clean(perf.run())
-    assert perf.stop() == 0
     assert target.stop() == 0

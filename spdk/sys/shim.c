@@ -246,15 +246,35 @@ dst_spdk_sock_queue(struct spdk_sock *sock, struct spdk_sock_request *req)
 	spdk_sock_request_queue(sock, req);
 }
 
+static size_t
+request_len(struct spdk_sock_request *req)
+{
+	size_t len = 0;
+
+	for (int i = 0; i < req->iovcnt; i++) {
+		len += SPDK_SOCK_REQUEST_IOV(req, i)->iov_len;
+	}
+	return len;
+}
+
 int
-dst_spdk_sock_queued(struct spdk_sock *sock, struct iovec *iovs, int max)
+dst_spdk_sock_queued(struct spdk_sock *sock, struct iovec *iovs, int max, size_t lent_min,
+		     size_t lent_max, struct spdk_sock_request **lent)
 {
 	struct spdk_sock_request *req;
 	int count = 0;
 
+	*lent = NULL;
 	TAILQ_FOREACH(req, &sock->queued_reqs, internal.link) {
 		size_t skipped = req->internal.offset;
+		size_t len = request_len(req);
 
+		if (skipped == 0 && req->iovcnt <= max && len >= lent_min && len <= lent_max) {
+			if (count > 0) {
+				return count;
+			}
+			*lent = req;
+		}
 		for (int i = 0; i < req->iovcnt; i++) {
 			const struct iovec *iov = SPDK_SOCK_REQUEST_IOV(req, i);
 
@@ -270,8 +290,23 @@ dst_spdk_sock_queued(struct spdk_sock *sock, struct iovec *iovs, int max)
 			skipped = 0;
 			count++;
 		}
+		if (*lent != NULL) {
+			break;
+		}
 	}
 	return count;
+}
+
+void
+dst_spdk_sock_lent(struct spdk_sock *sock)
+{
+	spdk_sock_request_pend(sock, TAILQ_FIRST(&sock->queued_reqs));
+}
+
+bool
+dst_spdk_sock_released(struct spdk_sock *sock)
+{
+	return spdk_sock_request_put(sock, TAILQ_FIRST(&sock->pending_reqs), 0) == 0;
 }
 
 bool
@@ -280,12 +315,8 @@ dst_spdk_sock_sent(struct spdk_sock *sock, size_t bytes)
 	struct spdk_sock_request *req;
 
 	while ((req = TAILQ_FIRST(&sock->queued_reqs)) != NULL) {
-		size_t left = 0;
+		size_t left = request_len(req) - req->internal.offset;
 
-		for (int i = 0; i < req->iovcnt; i++) {
-			left += SPDK_SOCK_REQUEST_IOV(req, i)->iov_len;
-		}
-		left -= req->internal.offset;
 		if (bytes < left) {
 			req->internal.offset += bytes;
 			return true;

@@ -63,8 +63,22 @@ void dst_spdk_trace_record(uint64_t tsc, uint16_t point, uint32_t size, uint64_t
 /* Appends a request to those that a socket has to send. */
 void dst_spdk_sock_queue(struct spdk_sock *sock, struct spdk_sock_request *req);
 
-/* Fills up to `max` vectors with the data that a socket has to send. Returns their number. */
-int dst_spdk_sock_queued(struct spdk_sock *sock, struct iovec *iovs, int max);
+/*
+ * Fills up to `max` vectors with the data that a socket has to send next. Returns their number. A request
+ * of at least `lent_min` and at most `lent_max` bytes that fits, and of which nothing was sent, is left
+ * for itself, and `*lent` is set to it then.
+ */
+int dst_spdk_sock_queued(struct spdk_sock *sock, struct iovec *iovs, int max, size_t lent_min,
+			 size_t lent_max, struct spdk_sock_request **lent);
+
+/* Moves the first queued request to those whose data is lent. */
+void dst_spdk_sock_lent(struct spdk_sock *sock);
+
+/*
+ * Completes the first request whose data was lent. Returns false if a callback has closed the socket, which
+ * is gone then.
+ */
+bool dst_spdk_sock_released(struct spdk_sock *sock);
 
 /*
  * Completes the requests whose data ends within the next `bytes` bytes, which were sent. Returns false

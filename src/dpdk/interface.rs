@@ -5,15 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dst_net::Prefix;
-use dst_sockets::{Sockets, SocketsCounters};
+use dst_sockets::SocketsCounters;
 use dst_tcp::Information;
 use spdk::Result;
 use spdk::poller::Poller;
 use spdk::port::PortCounters;
 use spdk::thread::core_index;
 
-use crate::port::DpdkPort;
-use crate::shared::SharedSockets;
+use crate::shared::{DpdkSockets, SharedSockets};
 
 /// What an interface is created from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,7 +56,7 @@ impl Interface {
     ///
     /// # Panics
     /// If there are none.
-    pub(crate) fn new(settings: Settings, shards: Vec<Sockets<DpdkPort>>) -> Interface {
+    pub(crate) fn new(settings: Settings, shards: Vec<DpdkSockets>) -> Interface {
         assert!(!shards.is_empty(), "a port has a queue pair");
         let name = settings.name.as_str().into();
         let is_one = shards.len() == 1;

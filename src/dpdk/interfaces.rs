@@ -17,6 +17,7 @@ use thiserror::Error;
 use crate::interface::{Interface, Settings};
 use crate::memif;
 use crate::port::DpdkPort;
+use crate::shared::DpdkSockets;
 
 /// The maximum number of interfaces. Each connection attempt that names no implementation walks
 /// over them.
@@ -138,7 +139,7 @@ pub fn create(settings: Settings) -> Result<Arc<Interface>, CreateError> {
 }
 
 /// Returns a shard for each queue pair of a port.
-fn shards(queues: Vec<PortQueue>, config: &mut Config) -> Result<Vec<Sockets<DpdkPort>>, ConfigError> {
+fn shards(queues: Vec<PortQueue>, config: &mut Config) -> Result<Vec<DpdkSockets>, ConfigError> {
     let exchange = Arc::new(Exchange::new(queues.len()));
     let shard = |queue: PortQueue| {
         let info = queue.info();

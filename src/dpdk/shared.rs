@@ -8,6 +8,7 @@ use std::time::Duration;
 use dst_net::NetEvent;
 use dst_sockets::{Connect, SocketId, Sockets};
 use spdk::clock::now_us;
+use spdk::sock_impl::Lent;
 
 use crate::port::DpdkPort;
 
@@ -18,6 +19,9 @@ const IDLE_US: u64 = 20;
 /// How long a thread that waits for a connection sleeps at most before it looks again.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
+/// The sockets of an interface, or of a shard of one.
+pub(crate) type DpdkSockets = Sockets<DpdkPort, Lent>;
+
 /// Sockets with a lock.
 #[derive(Debug)]
 pub struct SharedSockets {
@@ -26,7 +30,7 @@ pub struct SharedSockets {
     /// The number of the shard, which no other one of the process has had, if the interface has several:
     /// the sockets are best used by one thread.
     pub placement: Option<i32>,
-    sockets: Mutex<Sockets<DpdkPort>>,
+    sockets: Mutex<DpdkSockets>,
     /// When the last turn was, µs.
     turned: AtomicU64,
     /// The number of threads that wait for connections, and what wakes them.
@@ -35,7 +39,7 @@ pub struct SharedSockets {
 }
 
 impl SharedSockets {
-    pub fn new(name: &Arc<str>, placement: Option<i32>, sockets: Sockets<DpdkPort>) -> SharedSockets {
+    pub fn new(name: &Arc<str>, placement: Option<i32>, sockets: DpdkSockets) -> SharedSockets {
         SharedSockets {
             name: Arc::clone(name),
             placement,
@@ -47,18 +51,18 @@ impl SharedSockets {
     }
 
     /// Returns the sockets, for use by this thread alone. HOT.
-    pub fn lock(&self) -> MutexGuard<'_, Sockets<DpdkPort>> {
+    pub fn lock(&self) -> MutexGuard<'_, DpdkSockets> {
         // A panic aborts the process, so no lock is ever poisoned.
         self.sockets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Does the same, unless another thread uses them.
-    pub fn try_lock(&self) -> Option<MutexGuard<'_, Sockets<DpdkPort>>> {
+    pub fn try_lock(&self) -> Option<MutexGuard<'_, DpdkSockets>> {
         self.sockets.try_lock().ok()
     }
 
     /// Makes a turn, unless another thread uses the sockets. Returns them, or `None`. HOT.
-    pub fn turn(&self) -> Option<(MutexGuard<'_, Sockets<DpdkPort>>, bool)> {
+    pub fn turn(&self) -> Option<(MutexGuard<'_, DpdkSockets>, bool)> {
         let mut sockets = self.try_lock()?;
         let now = now_us();
         self.turned.store(now, Ordering::Relaxed);

@@ -7,17 +7,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use dst_net::ConnectError;
-use dst_sockets::{Connect, End, ListenError, SocketId, Sockets, TransferError};
+use dst_sockets::{Connect, End, ListenError, SocketId, TransferError};
 use dst_tcp::Reason;
 use spdk::clock::now_us;
-use spdk::sock_impl::{self, SockImpl};
+use spdk::sock_impl::{self, Lent, SockImpl};
 use spdk::thread::Thread;
 use spdk::{Errno, Result};
 
 use crate::interface::Interface;
 use crate::interfaces;
-use crate::port::DpdkPort;
-use crate::shared::SharedSockets;
+use crate::shared::{DpdkSockets, SharedSockets};
 
 /// The priority with which SPDK asks implementations if none is named: before `posix` (0), `uring`
 /// (1) and `vpp` (2), whose connect may block. Addresses that no interface reaches are refused at
@@ -58,7 +57,7 @@ enum Socket {
 
 impl Socket {
     /// Calls `f` with the sockets of the socket's shard, or of a listener's first one, and its id there.
-    fn with<T>(&self, f: impl FnOnce(&mut Sockets<DpdkPort>, SocketId) -> T) -> T {
+    fn with<T>(&self, f: impl FnOnce(&mut DpdkSockets, SocketId) -> T) -> T {
         match self {
             Socket::Connection(place) => f(&mut place.shard.lock(), place.id),
             Socket::Listener { places, .. } => {
@@ -241,6 +240,19 @@ impl SockImpl for Dpdk {
     fn write(socket: &Socket, parts: &[IoSlice<'_>]) -> Result<usize> {
         let Socket::Connection(Place { shard, id }) = socket else { return Err(Errno::ENOTCONN) };
         shard.lock().write(*id, parts).map_err(errno_of_transfer)
+    }
+
+    fn lend(socket: &Socket, parts: impl Iterator<Item = Lent>, len: usize) -> Result<()> {
+        let Socket::Connection(Place { shard, id }) = socket else { return Err(Errno::ENOTCONN) };
+        shard.lock().lend(*id, parts, len).map_err(errno_of_transfer)
+    }
+
+    fn released(socket: &Socket) -> u64 {
+        socket.with(|sockets, id| sockets.released(id))
+    }
+
+    fn recall(socket: &Socket) {
+        socket.with(|sockets, id| sockets.recall(id, now_us()));
     }
 
     fn addresses(socket: &Socket) -> Option<(SocketAddr, Option<SocketAddr>)> {

@@ -1,6 +1,5 @@
-//! The memory of data to be sent: buffers of three sizes, which are kept for the next use.
-
-use dst_tcp::Payload;
+//! The memory of data to be sent that was copied: buffers of three sizes, which are kept for the next
+//! use.
 
 /// The sizes of buffers in bytes. Answers without data and requests of few bytes take a small one,
 /// and a block of 4 KiB with its header takes one of the second size: with many connections that
@@ -31,12 +30,6 @@ impl Buffer {
         self.bytes[self.len..self.len + count].copy_from_slice(&bytes[..count]);
         self.len += count;
         count
-    }
-}
-
-impl Payload for Buffer {
-    fn size(&self) -> usize {
-        self.len
     }
 }
 
@@ -125,7 +118,7 @@ mod tests {
         buffers.put(other);
         assert_eq!(again.append(&[7; LARGE - 1]), LARGE - 1);
         assert_eq!(again.append(&[8; 2]), 1);
-        assert_eq!((again.size(), again.as_ref()[LARGE - 1]), (LARGE, 8));
+        assert_eq!((again.as_ref().len(), again.as_ref()[LARGE - 1]), (LARGE, 8));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use dst_net::{Config, ConfigError, Interface, Shard};
 use dst_tcp::Secret;
 
-use crate::buffers::Buffer;
+use crate::data::Data;
 use crate::exchange::{Exchange, Steered};
 use crate::frame::Held;
 use crate::port::Port;
@@ -21,9 +21,9 @@ const SENT_BURSTS: usize = 8;
 
 /// An interface on its port.
 #[derive(Debug)]
-pub struct Driver<P: Port> {
+pub struct Driver<P: Port, L> {
     // Frames go back to the port, so the interface is dropped first.
-    pub interface: Interface<Held<P::Frame>, Buffer>,
+    pub interface: Interface<Held<P::Frame>, Data<L>>,
     others: Option<Others<P::Frame>>,
     port: P,
 }
@@ -38,7 +38,7 @@ struct Others<F> {
     usable: u32,
 }
 
-impl<P: Port> Driver<P> {
+impl<P: Port, L: AsRef<[u8]>> Driver<P, L> {
     /// Returns an interface, or a shard of one that has an `exchange` with others.
     pub fn new(
         port: P,
@@ -46,7 +46,7 @@ impl<P: Port> Driver<P> {
         exchange: Option<Arc<Exchange<P::Frame>>>,
         secret: Secret,
         now: u64,
-    ) -> Result<Driver<P>, ConfigError> {
+    ) -> Result<Driver<P, L>, ConfigError> {
         let shard = config.shard;
         let others =
             exchange.map(|exchange| Others { shard, exchange, steered: Steered::default(), usable: 0 });

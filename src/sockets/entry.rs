@@ -48,11 +48,15 @@ pub struct Open<F> {
     pub rest: Option<Chunk<Held<F>>>,
     /// The memory of data that is queued and not acknowledged, in bytes.
     pub queued: usize,
+    /// The part of it that is lent, in bytes.
+    pub lent: usize,
+    /// What was lent and has come back since the connection was opened, in bytes.
+    pub released: u64,
 }
 
 impl<F> Open<F> {
     pub fn new(connection: ConnectionId) -> Open<F> {
-        Open { connection, is_readable: false, rest: None, queued: 0 }
+        Open { connection, is_readable: false, rest: None, queued: 0, lent: 0, released: 0 }
     }
 }
 

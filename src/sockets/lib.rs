@@ -19,12 +19,14 @@
 //! | `exchange` | what the shards of an interface tell each other |
 //! | `port` | what a port has to do |
 //! | `frame` | a received frame, in a buffer of the port or copied out of it |
-//! | `buffers` | the memory of data to be sent |
+//! | `data` | data to be sent, copied or lent |
+//! | `buffers` | the memory of data that was copied |
 
 #![forbid(unsafe_code)]
 
 mod buffers;
 mod by_connection;
+mod data;
 mod driver;
 mod entry;
 mod exchange;
@@ -33,6 +35,7 @@ mod pace;
 mod port;
 mod sockets;
 
+pub use data::NothingLent;
 pub use entry::{End, SocketId};
 pub use exchange::{Exchange, Steered};
 pub use port::Port;

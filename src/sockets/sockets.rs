@@ -11,8 +11,9 @@ use dst_net::{Config, ConfigError, ConnectError, Counters, NetEvent};
 use dst_tcp::{ConnectionId, Event, Information, ListenerId, Reason, Secret};
 use thiserror::Error;
 
-use crate::buffers::{Buffer, Buffers};
+use crate::buffers::Buffers;
 use crate::by_connection::ByConnection;
+use crate::data::{Data, NothingLent};
 use crate::driver::Driver;
 use crate::entry::{End, Entry, Kind, Open, SocketId};
 use crate::exchange::{Exchange, Steered};
@@ -63,9 +64,10 @@ pub struct SocketsCounters {
     pub steered: Steered,
 }
 
-/// The sockets of an interface, or of a shard of one, until the interface and all of them are gone.
+/// The sockets of an interface, or of a shard of one, until the interface and all of them are gone. `L`
+/// is the data that users lend.
 #[derive(Debug)]
-pub struct Sockets<P: Port> {
+pub struct Sockets<P: Port, L = NothingLent> {
     slots: Vec<Slot<P::Frame>>,
     free: Vec<u32>,
     /// The sockets of connections that have not ended.
@@ -83,13 +85,13 @@ pub struct Sockets<P: Port> {
     undecided: Vec<IpAddr>,
     /// `None` once the interface was deleted. Entries hold frames of its port, which is dropped
     /// after them.
-    driver: Option<Driver<P>>,
+    driver: Option<Driver<P, L>>,
 }
 
-impl<P: Port> Sockets<P> {
+impl<P: Port, L: AsRef<[u8]>> Sockets<P, L> {
     /// Returns an interface on a port, without sockets. `secret` is random bytes that no other host
     /// knows.
-    pub fn new(port: P, config: Config, secret: Secret, now: u64) -> Result<Sockets<P>, ConfigError> {
+    pub fn new(port: P, config: Config, secret: Secret, now: u64) -> Result<Sockets<P, L>, ConfigError> {
         Sockets::sharing(port, config, None, secret, now)
     }
 
@@ -101,7 +103,7 @@ impl<P: Port> Sockets<P> {
         exchange: &Arc<Exchange<P::Frame>>,
         secret: Secret,
         now: u64,
-    ) -> Result<Sockets<P>, ConfigError> {
+    ) -> Result<Sockets<P, L>, ConfigError> {
         Sockets::sharing(port, config, Some(Arc::clone(exchange)), secret, now)
     }
 
@@ -111,7 +113,7 @@ impl<P: Port> Sockets<P> {
         exchange: Option<Arc<Exchange<P::Frame>>>,
         secret: Secret,
         now: u64,
-    ) -> Result<Sockets<P>, ConfigError> {
+    ) -> Result<Sockets<P, L>, ConfigError> {
         let addresses: Vec<IpAddr> = config.addresses.iter().map(|prefix| prefix.address).collect();
         let asks = config.detect_duplicates && config.shard.is_first();
         let undecided = if asks { addresses.clone() } else { Vec::new() };
@@ -165,7 +167,7 @@ impl<P: Port> Sockets<P> {
                         self.list_connection(connection);
                     }
                 }
-                Event::Released(connection, buffer) => self.take_back(connection, buffer),
+                Event::Released(connection, data) => self.take_back(connection, data),
                 Event::Closed(connection, reason) => {
                     if let Some(entry) = self.entry_of(connection) {
                         entry.kind = Kind::Ended(End::Tcp(reason));
@@ -177,11 +179,21 @@ impl<P: Port> Sockets<P> {
         }
     }
 
-    fn take_back(&mut self, connection: ConnectionId, buffer: Buffer) {
+    fn take_back(&mut self, connection: ConnectionId, data: Data<L>) {
         if let Some(Entry { kind: Kind::Open(open), .. }) = self.entry_of(connection) {
-            open.queued -= buffer.capacity();
+            match &data {
+                Data::Copied(buffer) => open.queued -= buffer.capacity(),
+                Data::Lent(lent) => {
+                    let len = lent.as_ref().len();
+                    open.queued -= len;
+                    open.lent -= len;
+                    open.released += len as u64;
+                }
+            }
         }
-        self.buffers.put(buffer);
+        if let Data::Copied(buffer) = data {
+            self.buffers.put(buffer);
+        }
     }
 
     fn entry_of(&mut self, connection: ConnectionId) -> Option<&mut Entry<P::Frame>> {
@@ -286,7 +298,8 @@ impl<P: Port> Sockets<P> {
     }
 
     /// Closes a socket. Data that is queued is still sent; a connection that is not open yet is
-    /// given up. Data that was not read resets the connection.
+    /// given up. Data that was not read resets the connection, and so does lent data that was not
+    /// acknowledged.
     pub fn close(&mut self, id: SocketId, now: u64) {
         if self.get(id).is_none() {
             return;
@@ -304,7 +317,9 @@ impl<P: Port> Sockets<P> {
             match entry.kind {
                 Kind::Listener(listener) => tcp.unlisten(listener, now),
                 Kind::Connecting(connection) => tcp.abort(connection, now),
-                Kind::Open(Open { connection, rest: Some(_), .. }) => tcp.abort(connection, now),
+                Kind::Open(Open { connection, rest, lent, .. }) if rest.is_some() || lent > 0 => {
+                    tcp.abort(connection, now);
+                }
                 Kind::Open(Open { connection, .. }) => tcp.close(connection, now),
                 Kind::Ended(_) => {}
             }
@@ -356,7 +371,7 @@ impl<P: Port> Sockets<P> {
         }
         driver.send(now);
         while let Some(event) = driver.interface.tcp().event() {
-            if let Event::Released(_, buffer) = event {
+            if let Event::Released(_, Data::Copied(buffer)) = event {
                 self.buffers.put(buffer);
             }
         }

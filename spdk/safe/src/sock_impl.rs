@@ -16,9 +16,15 @@ mod connecting;
 mod homes;
 mod implementation;
 #[cfg(any(spdk_net_impl_20_07, spdk_net_impl_26_01))]
+mod lendings;
+mod lent;
+#[cfg(any(spdk_net_impl_20_07, spdk_net_impl_26_01))]
+mod sending;
+#[cfg(any(spdk_net_impl_20_07, spdk_net_impl_26_01))]
 mod table;
 
 pub use implementation::SockImpl;
+pub use lent::Lent;
 
 static HAS_ADDRESS: OnceLock<fn(IpAddr) -> bool> = OnceLock::new();
 

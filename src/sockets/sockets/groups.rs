@@ -7,7 +7,7 @@ use crate::port::Port;
 
 use super::Sockets;
 
-impl<P: Port> Sockets<P> {
+impl<P: Port, L: AsRef<[u8]>> Sockets<P, L> {
     /// Adds a socket to a group, which knows it by a token.
     pub fn join(&mut self, id: SocketId, group: u64, token: usize) {
         self.leave(id);

@@ -2,10 +2,11 @@
 
 use std::io::{IoSlice, IoSliceMut};
 
-use dst_tcp::Chunk;
+use dst_tcp::{Chunk, Reason};
 use thiserror::Error;
 
-use crate::entry::{End, Kind, SocketId};
+use crate::data::Data;
+use crate::entry::{End, Entry, Kind, Open, SocketId};
 use crate::port::Port;
 
 use super::Sockets;
@@ -34,7 +35,7 @@ pub enum TransferError {
     NotConnected,
 }
 
-impl<P: Port> Sockets<P> {
+impl<P: Port, L: AsRef<[u8]>> Sockets<P, L> {
     /// Reads into `parts`. Returns the number of bytes; 0: the peer has closed.
     pub fn read(
         &mut self,
@@ -117,8 +118,10 @@ impl<P: Port> Sockets<P> {
                 }
             }
             let (capacity, len) = (buffer.capacity(), buffer.as_ref().len());
-            if let Err(buffer) = driver.interface.tcp().send(open.connection, buffer) {
-                buffers.put(buffer);
+            if let Err(data) = driver.interface.tcp().send(open.connection, Data::Copied(buffer)) {
+                if let Data::Copied(buffer) = data {
+                    buffers.put(buffer);
+                }
                 left += len;
                 break;
             }
@@ -127,5 +130,57 @@ impl<P: Port> Sockets<P> {
         }
         pace.wrote(wanted - left);
         if left == wanted && wanted > 0 { Err(TransferError::WouldBlock) } else { Ok(wanted - left) }
+    }
+    /// Takes lent data to be sent, of `len` bytes in all: all of it, or none. It comes back when it is
+    /// acknowledged, which [`Sockets::released`] tells, or when the connection ends.
+    pub fn lend(
+        &mut self,
+        id: SocketId,
+        parts: impl IntoIterator<Item = L>,
+        len: usize,
+    ) -> Result<(), TransferError> {
+        let Sockets { slots, driver, pace, .. } = self;
+        let slot = slots.get_mut(id.index as usize).filter(|slot| slot.generation == id.generation);
+        let open = match slot.and_then(|slot| slot.entry.as_mut()).map(|entry| &mut entry.kind) {
+            Some(Kind::Open(open)) => open,
+            Some(Kind::Connecting(_)) => return Err(TransferError::WouldBlock),
+            Some(Kind::Ended(end)) => return Err(TransferError::Ended(*end)),
+            Some(Kind::Listener(_)) | None => return Err(TransferError::NotConnected),
+        };
+        let Some(driver) = driver else { return Err(TransferError::Ended(End::InterfaceDeleted)) };
+        let tcp = driver.interface.tcp();
+        if open.queued >= QUEUED_MAX || !tcp.may_send(open.connection) {
+            return Err(TransferError::WouldBlock);
+        }
+        for part in parts {
+            let len = part.as_ref().len();
+            // TCP takes more than a connection may have queued, so it takes all.
+            if tcp.send(open.connection, Data::Lent(part)).is_err() {
+                return Err(TransferError::Ended(End::Tcp(Reason::Aborted)));
+            }
+            open.queued += len;
+            open.lent += len;
+        }
+        pace.wrote(len);
+        Ok(())
+    }
+
+    /// Returns how much of what was lent has come back, in bytes: all, if the connection has ended.
+    pub fn released(&self, id: SocketId) -> u64 {
+        match self.get(id).map(|entry| &entry.kind) {
+            Some(Kind::Open(open)) => open.released,
+            _ => u64::MAX,
+        }
+    }
+
+    /// Takes back all that is lent: a connection that still needs some is reset.
+    pub fn recall(&mut self, id: SocketId, now: u64) {
+        if let Some(Entry { kind: Kind::Open(Open { connection, lent: 1.., .. }), .. }) = self.get(id) {
+            let connection = *connection;
+            if let Some(driver) = &mut self.driver {
+                driver.interface.tcp().abort(connection, now);
+            }
+            self.take_events();
+        }
     }
 }

@@ -3,6 +3,7 @@
 use std::io::{IoSlice, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
 
+use super::lent::Lent;
 use crate::errno::Result;
 
 /// An implementation of sockets. Its sockets are used on any thread, by one at a time.
@@ -37,6 +38,17 @@ pub trait SockImpl: 'static {
 
     /// Writes. Returns the number of bytes that were taken. `EAGAIN`: none. HOT.
     fn write(socket: &Self::Socket, parts: &[IoSlice<'_>]) -> Result<usize>;
+
+    /// Takes data that its owner lends until [`SockImpl::released`] counts it or [`SockImpl::recall`]
+    /// returns: `len` bytes in all, at most 4 MiB. Either all is taken or nothing. `EAGAIN`: there is no
+    /// room now. HOT.
+    fn lend(socket: &Self::Socket, parts: impl Iterator<Item = Lent>, len: usize) -> Result<()>;
+
+    /// Returns how much of what was lent has come back, in bytes. HOT.
+    fn released(socket: &Self::Socket) -> u64;
+
+    /// Takes back all that is lent. A connection that needs it is reset.
+    fn recall(socket: &Self::Socket);
 
     /// Returns the local address and the peer's.
     fn addresses(socket: &Self::Socket) -> Option<(SocketAddr, Option<SocketAddr>)>;

@@ -1,8 +1,7 @@
 //! The table of a sock implementation, as SPDK 20.07 and 26.01 have it.
 
-use std::ffi::{CStr, c_char, c_int};
-use std::io::{IoSlice, IoSliceMut};
-use std::mem::MaybeUninit;
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::io::IoSliceMut;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::OnceLock;
 use std::{ptr, slice};
@@ -13,22 +12,21 @@ use super::connecting::Attempt;
 #[cfg(spdk_net_impl_26_01)]
 use super::homes::Homes;
 use super::implementation::SockImpl;
+use super::lendings::Lendings;
+use super::sending::{complete_lent, flush, send_queued, writev, writev_async};
 use crate::errno::{Errno, Result};
-
-/// The maximum number of vectors of queued requests that are written at once, as in SPDK's `posix`
-/// module.
-const IOVS_MAX: usize = 64;
 
 /// The maximum number of events of a poll (`MAX_EVENTS_PER_POLL`).
 const EVENTS_MAX: usize = 32;
 
 /// A socket as SPDK has it.
 #[repr(C)]
-struct Sock<S> {
+pub(super) struct Sock<S> {
     /// The first field, because SPDK knows the socket by a pointer to it.
     base: sys::spdk_sock,
-    socket: S,
+    pub socket: S,
     attempt: Attempt,
+    pub lendings: Lendings,
 }
 
 /// A group as SPDK has it.
@@ -121,7 +119,7 @@ pub(super) fn register<I: SockImpl>(name: &'static CStr, priority: c_int) {
 }
 
 /// Sets `errno`, and returns what tells this version of SPDK that a call has failed.
-fn fail(errno: Errno) -> c_int {
+pub(super) fn fail(errno: Errno) -> c_int {
     // SAFETY: the location is valid for as long as the OS thread runs.
     unsafe { *libc::__errno_location() = errno.0 };
     if cfg!(spdk_sock_returns_errno) { -errno.0 } else { -1 }
@@ -131,13 +129,13 @@ fn fail(errno: Errno) -> c_int {
 ///
 /// # Safety
 /// As for [`socket`].
-unsafe fn look<I: SockImpl>(sock: *mut sys::spdk_sock) -> Result<()> {
+pub(super) unsafe fn look<I: SockImpl>(sock: *mut sys::spdk_sock) -> Result<()> {
     // SAFETY: the caller guarantees this; only `base` is changed by SPDK.
     let sock = unsafe { &*sock.cast::<Sock<I::Socket>>() };
     sock.attempt.look::<I>(&sock.socket)
 }
 
-fn transferred(result: Result<usize>) -> isize {
+pub(super) fn transferred(result: Result<usize>) -> isize {
     result.map_or_else(|errno| fail(errno) as isize, |count| count as isize)
 }
 
@@ -145,7 +143,7 @@ fn transferred(result: Result<usize>) -> isize {
 ///
 /// # Safety
 /// The socket is one of `I`'s and is not closed meanwhile.
-unsafe fn socket<'a, I: SockImpl>(sock: *mut sys::spdk_sock) -> &'a I::Socket {
+pub(super) unsafe fn socket<'a, I: SockImpl>(sock: *mut sys::spdk_sock) -> &'a I::Socket {
     // SAFETY: the caller guarantees this; only `base` is changed by SPDK.
     unsafe { &(*sock.cast::<Sock<I::Socket>>()).socket }
 }
@@ -169,7 +167,7 @@ fn hand_out_attempt<S>(socket: Result<S>, attempt: Attempt) -> *mut sys::spdk_so
         Ok(socket) => {
             // SAFETY: numbers, pointers and functions that may be null. SPDK fills the rest in.
             let base = unsafe { std::mem::zeroed() };
-            Box::into_raw(Box::new(Sock { base, socket, attempt })).cast()
+            Box::into_raw(Box::new(Sock { base, socket, attempt, lendings: Lendings::default() })).cast()
         }
         Err(errno) => {
             fail(errno);
@@ -208,7 +206,7 @@ unsafe extern "C" fn connect_async<I: SockImpl>(
     port: c_int,
     _opts: *mut sys::spdk_sock_opts,
     done: sys::spdk_sock_connect_cb_fn,
-    argument: *mut std::ffi::c_void,
+    argument: *mut c_void,
 ) -> *mut sys::spdk_sock {
     // SAFETY: SPDK passes a string.
     let socket = unsafe { endpoint(ip, port) }.and_then(I::connect_async);
@@ -236,11 +234,7 @@ unsafe extern "C" fn close<I: SockImpl>(sock: *mut sys::spdk_sock) -> c_int {
     0
 }
 
-unsafe extern "C" fn recv<I: SockImpl>(
-    sock: *mut sys::spdk_sock,
-    buf: *mut std::ffi::c_void,
-    len: usize,
-) -> isize {
+unsafe extern "C" fn recv<I: SockImpl>(sock: *mut sys::spdk_sock, buf: *mut c_void, len: usize) -> isize {
     let mut iov = libc::iovec { iov_base: buf, iov_len: len };
     // SAFETY: as the caller guarantees for this one.
     unsafe { readv::<I>(sock, &mut iov, 1) }
@@ -259,112 +253,6 @@ unsafe extern "C" fn readv<I: SockImpl>(
     }
     // SAFETY: an open socket.
     transferred(unsafe { look::<I>(sock) }.and_then(|()| I::read(unsafe { socket::<I>(sock) }, parts)))
-}
-
-unsafe extern "C" fn writev<I: SockImpl>(
-    sock: *mut sys::spdk_sock,
-    iov: *mut libc::iovec,
-    iovcnt: c_int,
-) -> isize {
-    // SAFETY: an open socket.
-    if let Err(errno) = unsafe { look::<I>(sock) } {
-        return transferred(Err(errno));
-    }
-    // Requests that were queued come first.
-    // SAFETY: as the caller guarantees for this one.
-    match unsafe { send_queued::<I>(sock) } {
-        Queue::Empty => {}
-        Queue::Waits => return transferred(Err(Errno::EAGAIN)),
-        Queue::Failed(errno) => return transferred(Err(errno)),
-        Queue::Closed => return transferred(Err(Errno::EBADF)),
-    }
-    let count = usize::try_from(iovcnt).unwrap_or_default();
-    // SAFETY: `IoSlice` has the layout of `iovec` on Unix; the caller owns the buffers.
-    let parts = unsafe { slice::from_raw_parts(iov.cast::<IoSlice<'_>>(), count) };
-    // SAFETY: an open socket.
-    transferred(I::write(unsafe { socket::<I>(sock) }, parts))
-}
-
-/// What has become of a socket's queued requests.
-enum Queue {
-    /// All were sent.
-    Empty,
-    /// There is no room for more.
-    Waits,
-    /// The connection has ended. The requests are aborted when the socket is closed.
-    Failed(Errno),
-    /// A callback has closed the socket, which may be gone.
-    Closed,
-}
-
-impl Queue {
-    /// Returns what the state of an attempt to connect means for the queue.
-    fn from_attempt(errno: Errno) -> Queue {
-        if errno == Errno::EAGAIN { Queue::Waits } else { Queue::Failed(errno) }
-    }
-}
-
-/// Sends queued requests. They are copied, so each completes at once.
-///
-/// # Safety
-/// The socket is open and one of `I`'s.
-unsafe fn send_queued<I: SockImpl>(sock: *mut sys::spdk_sock) -> Queue {
-    loop {
-        let mut iovs = [MaybeUninit::<libc::iovec>::uninit(); IOVS_MAX];
-        // SAFETY: an open socket; the list has room for `IOVS_MAX` vectors, of which the result is
-        // initialised. Request buffers stay their user's until they are completed.
-        let parts = unsafe {
-            // A callback may be under way that has closed the socket.
-            if (*sock).flags.closed() != 0 {
-                return Queue::Closed;
-            }
-            // What is queued was sent in part, and its callbacks are under way: this call is inside
-            // one of them.
-            if (*sock).cb_cnt > 0 {
-                return Queue::Waits;
-            }
-            if (*sock).queued_reqs.tqh_first.is_null() {
-                return Queue::Empty;
-            }
-            if let Err(errno) = look::<I>(sock) {
-                return Queue::from_attempt(errno);
-            }
-            let count = sys::dst_spdk_sock_queued(sock, iovs.as_mut_ptr().cast(), IOVS_MAX as c_int);
-            slice::from_raw_parts(iovs.as_ptr().cast::<IoSlice<'_>>(), count as usize)
-        };
-        let total: usize = parts.iter().map(|part| part.len()).sum();
-        // SAFETY: an open socket.
-        let taken = match I::write(unsafe { socket::<I>(sock) }, parts) {
-            Ok(taken) => taken,
-            Err(Errno::EAGAIN) => return Queue::Waits,
-            Err(errno) => return Queue::Failed(errno),
-        };
-        // SAFETY: so many bytes of the queued requests were copied.
-        if !unsafe { sys::dst_spdk_sock_sent(sock, taken) } {
-            return Queue::Closed;
-        }
-        if taken < total {
-            return Queue::Waits;
-        }
-    }
-}
-
-unsafe extern "C" fn writev_async(sock: *mut sys::spdk_sock, req: *mut sys::spdk_sock_request) {
-    // The request completes in a poll or a flush, never inside this call.
-    // SAFETY: an open socket, and a request that is the socket's until it is completed.
-    unsafe { sys::dst_spdk_sock_queue(sock, req) };
-}
-
-unsafe extern "C" fn flush<I: SockImpl>(sock: *mut sys::spdk_sock) -> c_int {
-    // SAFETY: an open socket.
-    match unsafe { look::<I>(sock).map_or_else(Queue::from_attempt, |()| send_queued::<I>(sock)) } {
-        Queue::Empty => 0,
-        // Newer versions tell that something is left.
-        Queue::Waits if cfg!(spdk_sock_returns_errno) => fail(Errno::EAGAIN),
-        Queue::Waits => 0,
-        Queue::Failed(errno) => fail(errno),
-        Queue::Closed => fail(Errno::EBADF),
-    }
 }
 
 unsafe extern "C" fn set_nothing(_sock: *mut sys::spdk_sock, _value: c_int) -> c_int {
@@ -436,8 +324,8 @@ unsafe extern "C" fn is_connected<I: SockImpl>(sock: *mut sys::spdk_sock) -> boo
 #[cfg(spdk_net_impl_26_01)]
 unsafe extern "C" fn recv_next(
     _sock: *mut sys::spdk_sock,
-    _buf: *mut *mut std::ffi::c_void,
-    _ctx: *mut *mut std::ffi::c_void,
+    _buf: *mut *mut c_void,
+    _ctx: *mut *mut c_void,
 ) -> c_int {
     // SPDK has announced that it removes this; users fall back to `readv`.
     fail(Errno::ENOTSUP)
@@ -515,7 +403,7 @@ unsafe extern "C" fn group_poll<I: SockImpl>(
             let next = (*sock).link.tqe_next;
             // A failure is also read.
             let _ = look::<I>(sock);
-            if !(*sock).queued_reqs.tqh_first.is_null() {
+            if complete_lent::<I>(sock) && !(*sock).queued_reqs.tqh_first.is_null() {
                 send_queued::<I>(sock);
             }
             sock = next;

@@ -95,7 +95,17 @@ impl Port for FakePort {
     }
 }
 
-pub type Side = Sockets<FakePort>;
+/// Data that a test lends.
+#[derive(Debug, Clone)]
+pub struct Lent(pub Rc<Vec<u8>>);
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+pub type Side = Sockets<FakePort, Lent>;
 
 /// Two interfaces, 10.0.0.1 and 10.0.0.2.
 pub struct Pair {
