@@ -290,6 +290,24 @@ fn rfc_6191_a_syn_takes_the_place_of_a_connection_in_time_wait() {
 }
 
 #[test]
+fn rfc_9293_a_repeated_fin_is_acknowledged_and_begins_time_wait_anew() {
+    let mut script = Script::open(config());
+    let id = script.id.expect("open");
+    script.stack.close(id, script.now);
+    script.sent();
+    let fin = Segment { control: TcpControl::Fin, ..ack(1, 2) };
+    // The acknowledgement is lost three times.
+    for _ in 0..4 {
+        script.inject(fin.clone());
+        assert_eq!(script.sent(), [". 2:2 ack 2"]);
+        assert_eq!(script.wait(900_000), []);
+    }
+    script.wait(200_000);
+    script.inject(fin);
+    assert_eq!(script.sent(), ["R 2:2"]);
+}
+
+#[test]
 fn rfc_2525_data_that_nobody_reads_is_answered_with_a_reset() {
     let mut script = Script::open(config());
     let id = script.id.expect("open");

@@ -210,6 +210,13 @@ impl<F, B: Payload> Connection<F, B> {
     /// Answers a segment outside of the window. Data that was received before is reported as such.
     fn note_old(&mut self, seq: Seq, segment: &Segment, cx: &mut Context<'_, B>) {
         let Some(receiver) = &mut self.receiver else { return };
+        // The peer repeats its FIN, since the ACK was lost, and must not be reset later.
+        if segment.fin
+            && seq + segment.sequence_len() == receiver.next()
+            && let State::TimeWait { until } = &mut self.state
+        {
+            *until = cx.now + cx.config.time_wait;
+        }
         let length = segment.payload.len() as u64;
         if length > 0 && seq + length <= receiver.next() && self.agreed.sack {
             receiver.note_duplicate(seq, length);
@@ -318,11 +325,8 @@ impl<F, B: Payload> Connection<F, B> {
             return Answer::Nothing;
         }
         if !self.state.may_receive() {
-            // What the peer sends after its FIN, or repeats of it.
+            // What the peer sends after its FIN.
             receiver.ack_now();
-            if let State::TimeWait { until } = &mut self.state {
-                *until = cx.now + cx.config.time_wait;
-            }
             return Answer::Nothing;
         }
         let end = seq + segment.payload.len() as u64;
