@@ -51,23 +51,27 @@ of_all := build/obj/lcores.o $(if $(shared),build/obj/shared.o)
 # the sockets are for: the DPDK of 20.07 has rte_ethdev_driver.h, and the sockets of 26.01 and newer have
 # group_impl_get_interruptfd. Drivers that the tree has the sources of, but has not built, are compiled
 # here: that takes seconds, and needs no other build of DPDK.
-dpdk := $(shell awk -F'[?]=' '$$1 == "CONFIG_DPDK_DIR" { print $$2 }' $(SPDK_DIR)/mk/config.mk)
-sockets := $(or $(wildcard $(dpdk)/include/rte_ethdev_driver.h),$\
+setting = $(shell awk -F'[?]=' '$$1 == "$(1)" { print $$2 }' $(SPDK_DIR)/mk/config.mk)
+dpdk := $(call setting,CONFIG_DPDK_DIR)
+# A DPDK that was installed may have them elsewhere, such as in lib/x86_64-linux-gnu. 20.07 has no settings for that.
+dpdk_lib := $(or $(call setting,CONFIG_DPDK_LIB_DIR),$(dpdk)/lib)
+dpdk_include := $(or $(call setting,CONFIG_DPDK_INC_DIR),$(dpdk)/include)
+sockets := $(or $(wildcard $(dpdk_include)/rte_ethdev_driver.h),$\
     $(shell grep -ls group_impl_get_interruptfd $(SPDK_DIR)/include/spdk_internal/sock_module.h))
-ports := $(if $(shared),,$(and $(wildcard $(dpdk)/lib/librte_ethdev.a),$(sockets),$(wildcard $(dpdk)/lib/librte_bus_vdev.a)))
+ports := $(if $(shared),,$(and $(wildcard $(dpdk_lib)/librte_ethdev.a),$(sockets),$(wildcard $(dpdk_lib)/librte_bus_vdev.a)))
 drivers := memif/rte_eth_memif memif/memif_socket ring/rte_eth_ring af_packet/rte_eth_af_packet
 # DPDK 20.11 changed the names of drivers' libraries, and has the headers for drivers in its sources only.
-built := $(foreach driver,memif ring af_packet,$(if $(wildcard $(dpdk)/lib/librte_pmd_$(driver).a $\
-    $(dpdk)/lib/librte_net_$(driver).a),$(driver)/%))
-driver_headers := $(if $(wildcard $(dpdk)/include/rte_ethdev_driver.h),,-DALLOW_INTERNAL_API $(patsubst %,-isystem $(dpdk)/../%,$\
+built := $(foreach driver,memif ring af_packet,$(if $(wildcard $(dpdk_lib)/librte_pmd_$(driver).a $\
+    $(dpdk_lib)/librte_net_$(driver).a),$(driver)/%))
+driver_headers := $(if $(wildcard $(dpdk_include)/rte_ethdev_driver.h),,-DALLOW_INTERNAL_API $(patsubst %,-isystem $(dpdk)/../%,$\
     drivers/bus/vdev lib/ethdev lib/eal/common lib/eal/include lib/eal/linux/include lib/kvargs))
 drivers := $(filter-out $(built),$(foreach driver,$(drivers),$(if $(wildcard $(dpdk)/../drivers/net/$(driver).c),$(driver))))
 driver_objects := $(patsubst %,build/obj/driver_%.o,$(subst /,_,$(drivers)))
 # A built memif is linked as an object, in which names are changed.
-built_memif := $(if $(filter memif/%,$(built)),$(wildcard $(dpdk)/lib/librte_pmd_memif.a $(dpdk)/lib/librte_net_memif.a))
+built_memif := $(if $(filter memif/%,$(built)),$(wildcard $(dpdk_lib)/librte_pmd_memif.a $(dpdk_lib)/librte_net_memif.a))
 of_ports := $(if $(ports),build/obj/port.o build/obj/memif.o $(driver_objects) $(if $(built_memif),build/obj/built_memif.o))
 # DPDK was compiled for this machine, and its headers are code.
-dpdk_flags := -std=gnu11 -O2 -g -fPIC -march=native -D_GNU_SOURCE -DALLOW_EXPERIMENTAL_API -isystem $(dpdk)/include
+dpdk_flags := -std=gnu11 -O2 -g -fPIC -march=native -D_GNU_SOURCE -DALLOW_EXPERIMENTAL_API -isystem $(dpdk_include)
 
 build/obj/port.o build/obj/memif.o: build/obj/%.o: spdk/ports/%.c spdk/ports/memif.h spdk/sys/port.h build/spdk-dir
 	@mkdir -p $(@D); $(CC) $(dpdk_flags) -Wall -Wextra -Werror -Ispdk/sys -c -o $@ $<

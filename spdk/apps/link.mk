@@ -33,11 +33,12 @@ dst_comma := ,
 LIBS += -Wl,--whole-archive $(DST_LIB) -Wl,--no-whole-archive
 # Drivers and the buses register themselves, too. DPDK_LIB_LIST is what SPDK links already.
 # memif is among the objects: see build.mk.
+dst_dpdk_lib := $(or $(DPDK_LIB_DIR),$(DPDK_ABS_DIR)/lib)
 dst_drivers := $(patsubst lib%.a,%,$(notdir $(wildcard $(foreach driver,ring af_packet $(filter-out memif,$(DST_NET_DRIVERS)),\
-    $(DPDK_ABS_DIR)/lib/librte_pmd_$(driver).a $(DPDK_ABS_DIR)/lib/librte_net_$(driver).a))))
+    $(dst_dpdk_lib)/librte_pmd_$(driver).a $(dst_dpdk_lib)/librte_net_$(driver).a))))
 dst_port_libs := $(if $(DST_PORTS),$(filter-out $(DPDK_LIB_LIST),\
     rte_ethdev rte_net rte_meter rte_hash rte_bus_vdev $(dst_drivers)))
-LIBS += $(if $(dst_port_libs),-Wl$(dst_comma)--whole-archive $(dst_port_libs:%=$(DPDK_ABS_DIR)/lib/lib%.a) \
+LIBS += $(if $(dst_port_libs),-Wl$(dst_comma)--whole-archive $(dst_port_libs:%=$(dst_dpdk_lib)/lib%.a) \
     -Wl$(dst_comma)--no-whole-archive)
 SYS_LIBS += $(dst_rust_libs)
 LDFLAGS += $(DST_WRAPS)
