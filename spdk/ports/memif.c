@@ -4,11 +4,13 @@
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/queue.h>
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <rte_hash.h>
 #include <rte_version.h>
 
 #include "memif.h"
@@ -21,8 +23,8 @@ struct callback {
 	/* What is to be called when the callback is unregistered, if the driver could not wait for that. */
 	rte_intr_unregister_callback_fn done;
 	int fd;
-	/* Whether the socket has a file: set by dst_memif_begin_close(). */
-	bool has_file;
+	/* Whether the driver knows the socket's name: set by dst_memif_begin_close(). */
+	bool is_known;
 	/* The driver has unregistered the callback, which may be under way. Used with g_lock held. */
 	bool is_unregistered;
 };
@@ -154,17 +156,23 @@ unregister(const struct rte_intr_handle *handle, struct callback *callback, rte_
 }
 
 /*
- * Returns whether the file of a socket exists: of one that listens, and of those that it has accepted,
- * which have its address. Others have none.
+ * Returns whether the driver knows the name of a socket: of one that listens, and of those that it has
+ * accepted, which have the same. Others have none. From DPDK 20.11 on, names are mostly abstract.
  */
 static bool
-has_file(int fd)
+is_known(int fd)
 {
+	/* MEMIF_SOCKET_HASH_NAME of memif_socket.h. A key is the name, with zeros behind it. */
+	struct rte_hash *names = rte_hash_find_existing("memif-sh");
 	struct sockaddr_un address = {};
+	char key[sizeof(address.sun_path)] = {};
 	socklen_t len = sizeof(address);
 
-	return getsockname(fd, (struct sockaddr *)&address, &len) == 0 && address.sun_path[0] != '\0' &&
-	       access(address.sun_path, F_OK) == 0;
+	if (names == NULL || getsockname(fd, (struct sockaddr *)&address, &len) != 0) {
+		return false;
+	}
+	snprintf(key, sizeof(key), "%s", address.sun_path[0] != '\0' ? address.sun_path : address.sun_path + 1);
+	return key[0] != '\0' && rte_hash_lookup(names, key) >= 0;
 }
 
 static void
@@ -174,7 +182,7 @@ close_fd(struct rte_intr_handle *handle, void *arg)
 	close(fd_of(handle));
 }
 
-/* Returns a callback whose socket has lost its file since dst_memif_begin_close(), or null. */
+/* Returns a callback of whose socket the driver has forgotten the name since dst_memif_begin_close(), or null. */
 static struct callback *
 find_stale(void)
 {
@@ -182,7 +190,7 @@ find_stale(void)
 
 	pthread_mutex_lock(&g_list_lock);
 	TAILQ_FOREACH(callback, &g_callbacks, next) {
-		if (callback->has_file && !callback->is_unregistered && !has_file(callback->fd)) {
+		if (callback->is_known && !callback->is_unregistered && !is_known(callback->fd)) {
 			break;
 		}
 	}
@@ -198,7 +206,7 @@ dst_memif_begin_close(void)
 	dst_memif_lock();
 	pthread_mutex_lock(&g_list_lock);
 	TAILQ_FOREACH(callback, &g_callbacks, next) {
-		callback->has_file = has_file(callback->fd);
+		callback->is_known = is_known(callback->fd);
 	}
 	pthread_mutex_unlock(&g_list_lock);
 }

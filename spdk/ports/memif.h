@@ -60,8 +60,8 @@ void dst_memif_lock(void);
 void dst_memif_unlock(void);
 
 /*
- * The same, around the closing of a memif. With the last port of a socket file, the driver removes the
- * file and frees what its callbacks use, but unregisters neither that of the listening socket nor those
+ * The same, around the closing of a memif. With the last port of a socket, the driver forgets its name,
+ * removes its file, if it has one, and frees what its callbacks use, but unregisters neither that of the listening socket nor those
  * of connections that have named no port yet. This unregisters them and closes the sockets. A few
  * hundred bytes a connection stay allocated.
  */

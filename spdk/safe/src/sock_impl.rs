@@ -12,6 +12,8 @@ use crate::errno::Result;
 
 #[cfg(any(spdk_net_impl_20_07, spdk_net_impl_26_01))]
 mod connecting;
+#[cfg(any(spdk_net_impl_20_07, spdk_net_impl_26_01))]
+mod handle;
 #[cfg(any(test, spdk_net_impl_26_01))]
 mod homes;
 mod implementation;

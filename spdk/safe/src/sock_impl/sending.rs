@@ -10,10 +10,10 @@ use std::{ptr, slice};
 
 use spdk_sys as sys;
 
+use super::handle::{Sock, fail, look, socket, transferred};
 use super::implementation::SockImpl;
 use super::lendings::Lendings;
 use super::lent::Lent;
-use super::table::{Sock, fail, look, socket, transferred};
 use crate::errno::{Errno, Result};
 
 /// The maximum number of vectors of queued requests that are written at once, as in SPDK's `posix`

@@ -9,6 +9,7 @@ use std::{ptr, slice};
 use spdk_sys as sys;
 
 use super::connecting::Attempt;
+use super::handle::{Sock, fail, look, socket, transferred};
 #[cfg(spdk_net_impl_26_01)]
 use super::homes::Homes;
 use super::implementation::SockImpl;
@@ -18,16 +19,6 @@ use crate::errno::{Errno, Result};
 
 /// The maximum number of events of a poll (`MAX_EVENTS_PER_POLL`).
 const EVENTS_MAX: usize = 32;
-
-/// A socket as SPDK has it.
-#[repr(C)]
-pub(super) struct Sock<S> {
-    /// The first field, because SPDK knows the socket by a pointer to it.
-    base: sys::spdk_sock,
-    pub socket: S,
-    attempt: Attempt,
-    pub lendings: Lendings,
-}
 
 /// A group as SPDK has it.
 #[repr(C)]
@@ -116,36 +107,6 @@ pub(super) fn register<I: SockImpl>(name: &'static CStr, priority: c_int) {
         let _ = priority;
         sys::spdk_net_impl_register(table);
     }
-}
-
-/// Sets `errno`, and returns what tells this version of SPDK that a call has failed.
-pub(super) fn fail(errno: Errno) -> c_int {
-    // SAFETY: the location is valid for as long as the OS thread runs.
-    unsafe { *libc::__errno_location() = errno.0 };
-    if cfg!(spdk_sock_returns_errno) { -errno.0 } else { -1 }
-}
-
-/// Looks what has become of the attempt to connect that the socket began with.
-///
-/// # Safety
-/// As for [`socket`].
-pub(super) unsafe fn look<I: SockImpl>(sock: *mut sys::spdk_sock) -> Result<()> {
-    // SAFETY: the caller guarantees this; only `base` is changed by SPDK.
-    let sock = unsafe { &*sock.cast::<Sock<I::Socket>>() };
-    sock.attempt.look::<I>(&sock.socket)
-}
-
-pub(super) fn transferred(result: Result<usize>) -> isize {
-    result.map_or_else(|errno| fail(errno) as isize, |count| count as isize)
-}
-
-/// Returns the socket behind SPDK's pointer.
-///
-/// # Safety
-/// The socket is one of `I`'s and is not closed meanwhile.
-pub(super) unsafe fn socket<'a, I: SockImpl>(sock: *mut sys::spdk_sock) -> &'a I::Socket {
-    // SAFETY: the caller guarantees this; only `base` is changed by SPDK.
-    unsafe { &(*sock.cast::<Sock<I::Socket>>()).socket }
 }
 
 /// Returns the group behind SPDK's pointer.
