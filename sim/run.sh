@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the simulators as CI does: 10,000 seeds of DST's, 1,000 of TCP's and 1,000 of mirrors, then
+# Runs the simulators as CI does: 6,000 seeds of DST's, 1,000 of TCP's and 1,000 of mirrors, then
 # the model checker, then the tests which show that all of them would notice. Takes some ten
 # minutes on two cores.
 #
@@ -7,8 +7,8 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/../target}/sim
-seeds=${1:-10000} from=${2:-0}
-fewer=$((seeds / 10))
+seeds=${1:-6000} from=${2:-0}
+fewer=$((seeds / 6))
 cargo run --quiet --release --locked -- --seeds "$seeds" --from "$from"
 cargo run --quiet --release --locked --package dst-tcp-sim -- --seeds "$fewer" --from "$from"
 cargo run --quiet --release --locked --package dst-mirror-sim -- --seeds "$fewer" --from "$from"
