@@ -263,8 +263,9 @@ impl<F> Receiver<F> {
         }
         // Tell the peer if it may be waiting: less than half of the window is left, and there are
         // two segments' more (RFC 9293, 3.8.6.2.2).
-        let left = self.edge.above(self.data.next());
-        let gain = self.possible_edge(config).above(self.edge);
+        let told = self.told_edge();
+        let left = told.above(self.data.next());
+        let gain = self.rounded(self.possible_edge(config)).above(told);
         if 2 * left < self.capacity
             && gain >= (2 * self.full).min(self.capacity / 2).max(1)
             && !is_on(Mutation::NoWindowUpdate)
@@ -286,11 +287,24 @@ impl<F> Receiver<F> {
         self.data.next() + free.min(0xffff << self.shift)
     }
 
+    /// Returns the end that a window up to `edge` has when it is written, in units of the scale.
+    fn rounded(&self, edge: Seq) -> Seq {
+        let next = self.data.next();
+        next + (edge.above(next) >> self.shift << self.shift)
+    }
+
+    /// Returns where the window ends as the peer is told now, unless it moves.
+    fn told_edge(&self) -> Seq {
+        self.rounded(self.edge)
+    }
+
     /// Returns the window to write into a segment, and notes that the peer will know it.
     pub fn window(&mut self, config: &Config) -> u16 {
         let possible = self.possible_edge(config);
-        // Small steps are not worth telling: the peer would send small segments.
-        if possible.above(self.edge) >= self.full.min(self.capacity / 2).max(1) {
+        // Small steps are not worth telling: the peer would send small segments. They are measured as the
+        // peer sees them: a window that the scale has rounded to nothing would stay closed otherwise.
+        let gain = self.rounded(possible).above(self.told_edge());
+        if gain >= self.full.min(self.capacity / 2).max(1) {
             self.edge = possible;
         }
         (self.edge.above(self.data.next()) >> self.shift).min(0xffff) as u16
@@ -343,6 +357,18 @@ mod tests {
     fn receiver() -> Receiver<Vec<u8>> {
         let config = Config { initial_receive_window: 1_000, ..Config::default() };
         Receiver::new(Seq::initial(99), 0, true, Some(0), &config, 0)
+    }
+
+    #[test]
+    fn a_window_that_the_scale_has_rounded_to_nothing_opens_again() {
+        let config = Config { initial_receive_window: 1_000, ..Config::default() };
+        let mut receiver: Receiver<Vec<u8>> = Receiver::new(Seq::initial(99), 9, true, Some(0), &config, 0);
+        assert_eq!(receiver.window(&config), 1);
+        take(&mut receiver, 100, 494, false);
+        assert_eq!(receiver.window(&config), 0, "18 bytes are left of the 512");
+        while receiver.read(100, &config, 0).is_some() {}
+        assert_eq!(receiver.ack, AckDue::Now, "the peer waits");
+        assert_eq!(receiver.window(&config), 1);
     }
 
     fn take(receiver: &mut Receiver<Vec<u8>>, seq: u32, length: usize, fin: bool) {

@@ -290,20 +290,22 @@ fn rfc_6191_a_syn_takes_the_place_of_a_connection_in_time_wait() {
 }
 
 #[test]
-fn rfc_9293_a_repeated_fin_is_acknowledged_and_begins_time_wait_anew() {
+fn rfc_9293_repeats_are_acknowledged_and_begin_time_wait_anew() {
     let mut script = Script::open(config());
     let id = script.id.expect("open");
-    script.stack.close(id, script.now);
+    script.stack.shutdown(id, script.now);
     script.sent();
-    let fin = Segment { control: TcpControl::Fin, ..ack(1, 2) };
-    // The acknowledgement is lost three times.
-    for _ in 0..4 {
-        script.inject(fin.clone());
-        assert_eq!(script.sent(), [". 2:2 ack 2"]);
+    let fin = Segment { control: TcpControl::Fin, ..data(1, 100, 2) };
+    // The acknowledgement is lost three times, and then the peer sends the data and the FIN one by one.
+    let last = Segment { control: TcpControl::Fin, ..ack(101, 2) };
+    for again in [fin.clone(), fin.clone(), fin, data(1, 100, 2), last.clone()] {
+        script.inject(again);
+        let answers = script.sent();
+        assert!(answers.len() == 1 && answers[0].starts_with(". 2:2 ack 102"), "{answers:?}");
         assert_eq!(script.wait(900_000), []);
     }
     script.wait(200_000);
-    script.inject(fin);
+    script.inject(last);
     assert_eq!(script.sent(), ["R 2:2"]);
 }
 

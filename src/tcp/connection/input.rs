@@ -210,9 +210,10 @@ impl<F, B: Payload> Connection<F, B> {
     /// Answers a segment outside of the window. Data that was received before is reported as such.
     fn note_old(&mut self, seq: Seq, segment: &Segment, cx: &mut Context<'_, B>) {
         let Some(receiver) = &mut self.receiver else { return };
-        // The peer repeats its FIN, since the ACK was lost, and must not be reset later.
-        if segment.fin
-            && seq + segment.sequence_len() == receiver.next()
+        // The peer repeats its FIN, or what came before it, since ACKs were lost. It must not be reset
+        // later. RFC 9293 says so of the FIN; Linux, too, does it for other segments.
+        if segment.sequence_len() > 0
+            && seq + segment.sequence_len() <= receiver.next()
             && let State::TimeWait { until } = &mut self.state
         {
             *until = cx.now + cx.config.time_wait;
