@@ -298,7 +298,7 @@ fn rfc_9293_repeats_are_acknowledged_and_begin_time_wait_anew() {
     let fin = Segment { control: TcpControl::Fin, ..data(1, 100, 2) };
     // The acknowledgement is lost three times, and then the peer sends the data and the FIN one by one.
     let last = Segment { control: TcpControl::Fin, ..ack(101, 2) };
-    for again in [fin.clone(), fin.clone(), fin, data(1, 100, 2), last.clone()] {
+    for again in [fin, fin, fin, data(1, 100, 2), last] {
         script.inject(again);
         let answers = script.sent();
         assert!(answers.len() == 1 && answers[0].starts_with(". 2:2 ack 102"), "{answers:?}");
