@@ -35,10 +35,10 @@ def test_instructions_stay_within_their_bounds(capsys: pytest.CaptureFixture[str
 def test_a_function_counts_with_all_that_it_calls() -> None:
     lines = [
         "40,000 (100.0%)  /x/bench/paths/net.rs:dst_net_paths::counted [/x/dst-net-paths]",
-        "20,000 (50.0%)  /x/src/sockets/driver.rs:dst_sockets::driver::Driver<P>::receive [/x/dst-net-paths]",
-        " 5,000 (12.5%)  /x/src/tcp/stack.rs:dst_sockets::driver::Driver<P>::receive [/x/dst-net-paths]",
-        " 9,000 (22.5%)  /x/src/sockets/driver.rs:dst_sockets::driver::Driver<P>::send::{{closure}} [/x/dst-net-paths]",
-        " 8,000 (20.0%)  /x/src/sockets/driver.rs:dst_sockets::driver::Driver<P>::send [/x/dst-net-paths]",
+        "20,000 (50.0%)  /x/src/sockets/driver.rs:dst_sockets::driver::Driver<P,L>::receive [/x/dst-net-paths]",
+        " 5,000 (12.5%)  /x/src/tcp/stack.rs:dst_sockets::driver::Driver<P,L>::receive [/x/dst-net-paths]",
+        " 9,000 (22.5%)  /x/src/sockets/driver.rs:dst_sockets::driver::Driver<P,L>::send::{{closure}} [/x/dst-net-paths]",
+        " 8,000 (20.0%)  /x/src/sockets/driver.rs:dst_sockets::driver::Driver<P,L>::send [/x/dst-net-paths]",
     ]
     assert net_instructions.parse("\n".join(lines), 10) == {"io": 4000, "receive": 2000, "send": 800}
     with pytest.raises(AssertionError, match="send"):

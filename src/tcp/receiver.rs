@@ -263,11 +263,9 @@ impl<F> Receiver<F> {
         }
         // Tell the peer if it may be waiting: less than half of the window is left, and there are
         // two segments' more (RFC 9293, 3.8.6.2.2).
-        let told = self.told_edge();
-        let left = told.above(self.data.next());
-        let gain = self.rounded(self.possible_edge(config)).above(told);
+        let left = if self.is_told_closed() { 0 } else { self.edge.above(self.data.next()) };
         if 2 * left < self.capacity
-            && gain >= (2 * self.full).min(self.capacity / 2).max(1)
+            && self.may_step_by(self.possible_edge(config), 2 * self.full)
             && !is_on(Mutation::NoWindowUpdate)
         {
             self.ack = AckDue::Now;
@@ -287,24 +285,28 @@ impl<F> Receiver<F> {
         self.data.next() + free.min(0xffff << self.shift)
     }
 
-    /// Returns the end that a window up to `edge` has when it is written, in units of the scale.
-    fn rounded(&self, edge: Seq) -> Seq {
-        let next = self.data.next();
-        next + (edge.above(next) >> self.shift << self.shift)
+    /// Returns whether what is left of the window is nothing when it is written, in units of the scale.
+    fn is_told_closed(&self) -> bool {
+        self.edge.above(self.data.next()) >> self.shift == 0
     }
 
-    /// Returns where the window ends as the peer is told now, unless it moves.
-    fn told_edge(&self) -> Seq {
-        self.rounded(self.edge)
+    /// Returns whether the window can move by `least` bytes, or half of the capacity. From a closed window
+    /// on, its steps are measured as the peer sees them, in units of the scale: it would stay closed for
+    /// ever if it moved by less than that.
+    fn may_step_by(&self, possible: Seq, least: u64) -> bool {
+        let gain = if self.is_told_closed() {
+            possible.above(self.data.next()) >> self.shift << self.shift
+        } else {
+            possible.above(self.edge)
+        };
+        gain >= least.min(self.capacity / 2).max(1)
     }
 
     /// Returns the window to write into a segment, and notes that the peer will know it.
     pub fn window(&mut self, config: &Config) -> u16 {
         let possible = self.possible_edge(config);
-        // Small steps are not worth telling: the peer would send small segments. They are measured as the
-        // peer sees them: a window that the scale has rounded to nothing would stay closed otherwise.
-        let gain = self.rounded(possible).above(self.told_edge());
-        if gain >= self.full.min(self.capacity / 2).max(1) {
+        // Small steps are not worth telling: the peer would send small segments.
+        if self.may_step_by(possible, self.full) {
             self.edge = possible;
         }
         (self.edge.above(self.data.next()) >> self.shift).min(0xffff) as u16
