@@ -16,7 +16,9 @@ from harness.net import (
     assert_buffers_are_back,
     connections,
     default_implementation,
+    deleted,
     interface,
+    killed,
 )
 from harness.spdk import Application, Bdevperf, Job, assert_clean
 from harness.transport import Nvmf, Remote, serve_nvmf
@@ -64,14 +66,6 @@ def test_verify(lab: Lab, size: int) -> None:
     assert_clean(perf.run())
     assert perf.stop() == 0
     assert nvme.target.stop() == 0
-
-
-def deleted(application: Application) -> None:
-    assert application.rpc.call("dpdk_sock_delete_interface", name="net0") is True
-
-
-def killed(application: Application) -> None:
-    application.kill()
 
 
 @pytest.mark.watchdog(120)

@@ -13,7 +13,7 @@ import pytest
 from harness.commands import run
 from harness.environment import ROOT
 from harness.lab import Lab
-from harness.net import CLIENT, TARGET, Net, assert_buffers_are_back, client_state, interface
+from harness.net import CLIENT, TARGET, Net, assert_buffers_are_back, client_state, deleted, interface, killed
 from harness.requirements import require_tool
 from harness.spdk import Application, Job, assert_clean
 from harness.waiting import wait_until
@@ -33,14 +33,6 @@ def slow(lab: Lab) -> dict[str, str]:
     source = ROOT / "tests" / "memif_slow.c"
     run([require_tool("cc"), "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o", library, source])
     return {"LD_PRELOAD": os.fspath(library)}
-
-
-def deleted(application: Application) -> None:
-    assert application.rpc.call("dpdk_sock_delete_interface", name="net0") is True
-
-
-def killed(application: Application) -> None:
-    application.kill()
 
 
 @pytest.mark.watchdog(120)

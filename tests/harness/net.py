@@ -111,6 +111,16 @@ class Net:
         return perf
 
 
+def deleted(application: Application) -> None:
+    """Deletes the interface of an application."""
+    assert application.rpc.call("dpdk_sock_delete_interface", name="net0") is True
+
+
+def killed(application: Application) -> None:
+    """Kills an application, which may be used in place of `deleted`."""
+    application.kill()
+
+
 def connections(application: Application) -> list[dict[str, Any]]:
     return application.rpc.call("dpdk_sock_get_connections")
 

@@ -9,7 +9,7 @@ use crate::data::Data;
 use crate::entry::{End, Entry, Kind, Open, SocketId};
 use crate::port::Port;
 
-use super::Sockets;
+use super::{Slot, Sockets};
 
 /// The memory of data that a connection may have queued, in bytes. Linux has 4 MiB
 /// (`tcp_wmem`).
@@ -35,6 +35,17 @@ pub enum TransferError {
     NotConnected,
 }
 
+/// Returns an open connection. HOT.
+fn open<F>(slots: &mut [Slot<F>], id: SocketId) -> Result<&mut Open<F>, TransferError> {
+    let slot = slots.get_mut(id.index as usize).filter(|slot| slot.generation == id.generation);
+    match slot.and_then(|slot| slot.entry.as_mut()).map(|entry| &mut entry.kind) {
+        Some(Kind::Open(open)) => Ok(open),
+        Some(Kind::Connecting(_)) => Err(TransferError::WouldBlock),
+        Some(Kind::Ended(end)) => Err(TransferError::Ended(*end)),
+        Some(Kind::Listener(_)) | None => Err(TransferError::NotConnected),
+    }
+}
+
 impl<P: Port, L: AsRef<[u8]>> Sockets<P, L> {
     /// Reads into `parts`. Returns the number of bytes; 0: the peer has closed.
     pub fn read(
@@ -44,13 +55,7 @@ impl<P: Port, L: AsRef<[u8]>> Sockets<P, L> {
         now: u64,
     ) -> Result<usize, TransferError> {
         let Sockets { slots, driver, .. } = self;
-        let slot = slots.get_mut(id.index as usize).filter(|slot| slot.generation == id.generation);
-        let open = match slot.and_then(|slot| slot.entry.as_mut()).map(|entry| &mut entry.kind) {
-            Some(Kind::Open(open)) => open,
-            Some(Kind::Connecting(_)) => return Err(TransferError::WouldBlock),
-            Some(Kind::Ended(end)) => return Err(TransferError::Ended(*end)),
-            Some(Kind::Listener(_)) | None => return Err(TransferError::NotConnected),
-        };
+        let open = open(slots, id)?;
         let Some(driver) = driver else { return Err(TransferError::Ended(End::InterfaceDeleted)) };
         let tcp = driver.interface.tcp();
         let mut total = 0;
@@ -91,13 +96,7 @@ impl<P: Port, L: AsRef<[u8]>> Sockets<P, L> {
     /// Copies data to be sent. Returns the number of bytes, possibly not all.
     pub fn write(&mut self, id: SocketId, parts: &[IoSlice<'_>]) -> Result<usize, TransferError> {
         let Sockets { slots, driver, buffers, pace, .. } = self;
-        let slot = slots.get_mut(id.index as usize).filter(|slot| slot.generation == id.generation);
-        let open = match slot.and_then(|slot| slot.entry.as_mut()).map(|entry| &mut entry.kind) {
-            Some(Kind::Open(open)) => open,
-            Some(Kind::Connecting(_)) => return Err(TransferError::WouldBlock),
-            Some(Kind::Ended(end)) => return Err(TransferError::Ended(*end)),
-            Some(Kind::Listener(_)) | None => return Err(TransferError::NotConnected),
-        };
+        let open = open(slots, id)?;
         let Some(driver) = driver else { return Err(TransferError::Ended(End::InterfaceDeleted)) };
         let mut left: usize = parts.iter().map(|part| part.len()).sum();
         let wanted = left;
@@ -140,13 +139,7 @@ impl<P: Port, L: AsRef<[u8]>> Sockets<P, L> {
         len: usize,
     ) -> Result<(), TransferError> {
         let Sockets { slots, driver, pace, .. } = self;
-        let slot = slots.get_mut(id.index as usize).filter(|slot| slot.generation == id.generation);
-        let open = match slot.and_then(|slot| slot.entry.as_mut()).map(|entry| &mut entry.kind) {
-            Some(Kind::Open(open)) => open,
-            Some(Kind::Connecting(_)) => return Err(TransferError::WouldBlock),
-            Some(Kind::Ended(end)) => return Err(TransferError::Ended(*end)),
-            Some(Kind::Listener(_)) | None => return Err(TransferError::NotConnected),
-        };
+        let open = open(slots, id)?;
         let Some(driver) = driver else { return Err(TransferError::Ended(End::InterfaceDeleted)) };
         let tcp = driver.interface.tcp();
         if open.queued >= QUEUED_MAX || !tcp.may_send(open.connection) {
